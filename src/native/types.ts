@@ -1,0 +1,78 @@
+/** The surface of the native addon, exactly as native/addon exports it. Everything above it goes through src/native
+ * and src/tensor; nothing else may touch it. All functions throw TypeError (wrong type, forged or foreign handle),
+ * RangeError (number out of range) or Error with a `code` of GsaErrorCode. */
+
+declare const handleBrand: unique symbol;
+/** An opaque, type-tagged native tensor: storage (reference counted, shared by views), dtype, shape, strides. */
+export interface NativeTensor {
+  readonly [handleBrand]: true;
+}
+
+/** One line of native/ops/ops.def. Names keep their marks: `x?` optional, `x*` n tensors, `x*?` n or none. */
+export interface NativeOp {
+  readonly name: string;
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  readonly attributes: readonly string[];
+}
+
+export interface NativeDeviceInfo {
+  readonly name: string;
+  readonly totalBytes: number;
+  readonly freeBytes: number;
+  readonly computeMajor: number;
+  readonly computeMinor: number;
+  readonly units: number;
+  readonly detail: string;
+}
+
+export interface NativeMemoryStats {
+  readonly currentBytes: number;
+  readonly peakBytes: number;
+  readonly cachedBytes: number;
+  readonly allocations: number;
+}
+
+export type BackendName = 'cpu' | 'cuda';
+
+export interface NativeAddon {
+  readonly abiVersion: number;
+  ops(): NativeOp[];
+  /** Loads the CUDA backend from this shared library; harmless when it is loaded already. */
+  loadBackend(name: BackendName, path: string): void;
+  loadedBackends(): BackendName[];
+  deviceCount(backend: BackendName): number;
+  deviceInfo(backend: BackendName, index: number): NativeDeviceInfo;
+
+  /** A new, uninitialised, contiguous tensor. `dtype`: 0 float32, 1 bfloat16, 2 int32, 3 int64. */
+  tensor(backend: BackendName, index: number, dtype: number, shape: readonly number[]): NativeTensor;
+  /** A view of the same storage: `offset` in elements from the start of `base`'s first element; must lie inside the
+   * storage. The dtype stays. */
+  view(
+    base: NativeTensor,
+    shape: readonly number[],
+    strides: readonly number[],
+    offset: number,
+  ): NativeTensor;
+  /** Drops this handle's share of the storage, now. Twice is harmless. */
+  dispose(tensor: NativeTensor): void;
+  /** Host to device, contiguous tensors only; `source.byteLength` must be the tensor's size in bytes. */
+  write(tensor: NativeTensor, source: ArrayBufferView): void;
+  /** Device to host, contiguous tensors only; blocks until the data is there. */
+  read(tensor: NativeTensor, target: ArrayBufferView): void;
+
+  /** Runs op number `op` (its place in ops()). All tensors must be on one device. Attributes as in ops.def. */
+  exec(
+    op: number,
+    inputs: readonly (NativeTensor | null)[],
+    outputs: readonly (NativeTensor | null)[],
+    attributes: readonly number[],
+  ): void;
+
+  synchronize(backend: BackendName, index: number): void;
+  memoryStats(backend: BackendName, index: number, resetPeak: boolean): NativeMemoryStats;
+  setOption(backend: BackendName, index: number, name: string, value: number): void;
+  getOption(backend: BackendName, index: number, name: string): number;
+  /** Storages of this Node.js thread that were freed by garbage collection instead of dispose(), and those alive. */
+  leaks(): { finalized: number; alive: number };
+}
