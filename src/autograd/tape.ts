@@ -1,0 +1,191 @@
+import { GsaError } from '../native/errors.js';
+import { exec } from '../tensor/exec.js';
+import { noGrad, setRecorder, type Recorder, type Vjp } from '../tensor/recorder.js';
+import { keep, scope } from '../tensor/scope.js';
+import { shapeText } from '../tensor/shape.js';
+import { Tensor } from '../tensor/tensor.js';
+
+/** Where a gradient goes: to a leaf (a tensor with requiresGrad) or to output `output` of entry `entry`. */
+type Target = { readonly leaf: Tensor } | { readonly entry: number; readonly output: number } | null;
+
+interface Entry {
+  readonly op: string;
+  readonly inputs: readonly Target[];
+  readonly saved: readonly Tensor[];
+  readonly vjp: Vjp;
+  /** Gradients with respect to the outputs that have arrived so far. */
+  readonly grads: (Arrived | null)[];
+}
+
+/** A gradient and whether its storage is this tape's alone, so that it may be added to in place. */
+interface Arrived {
+  tensor: Tensor;
+  owned: boolean;
+}
+
+interface Link {
+  readonly tape: Tape;
+  readonly generation: number;
+  readonly entry: number;
+  readonly output: number;
+}
+
+/**
+ * Reverse-mode differentiation over the ops of src/ops: run() records, backward() replays in reverse and frees what was
+ * saved as it goes. One tape serves one step after another.
+ *
+ *     const tape = new Tape();
+ *     const loss = tape.run(() => model.loss(tokens, labels));
+ *     tape.backward(loss);            // fills .grad of every parameter that took part
+ */
+export class Tape implements Recorder {
+  #entries: Entry[] = [];
+  #generation = 0;
+
+  /** Runs `body` with its ops recorded. Tensors made in it and not returned are disposed, as in scope(); what the backward
+   * needs is kept by the tape until backward() or dispose(). */
+  run<R>(body: () => R): R {
+    const previous = setRecorder(this);
+    try {
+      return scope(body);
+    } catch (error) {
+      this.dispose();
+      throw error;
+    } finally {
+      setRecorder(previous);
+    }
+  }
+
+  /** The number of ops recorded and not yet replayed. */
+  get length(): number {
+    return this.#entries.length;
+  }
+
+  #target(tensor: Tensor | null): Target {
+    if (tensor === null) return null;
+    const link = tensor.gradLink as Link | null;
+    if (link && link.tape === this && link.generation === this.#generation)
+      return { entry: link.entry, output: link.output };
+    return tensor.requiresGrad ? { leaf: tensor } : null;
+  }
+
+  /** @internal */
+  wants(tensor: Tensor): boolean {
+    return this.#target(tensor) !== null;
+  }
+
+  /** @internal */
+  record(
+    op: string,
+    inputs: readonly (Tensor | null)[],
+    outputs: readonly Tensor[],
+    saved: readonly Tensor[],
+    vjp: Vjp,
+  ): void {
+    const targets = inputs.map((t) => this.#target(t));
+    const held = saved.map((t) => keep(t.alias()));
+    const entry = this.#entries.length;
+    const generation = this.#generation;
+    outputs.forEach((t, output) => (t.gradLink = { tape: this, generation, entry, output } satisfies Link));
+    this.#entries.push({ op, inputs: targets, saved: held, vjp, grads: outputs.map(() => null) });
+  }
+
+  /** Adds d(loss)/d(leaf) to `.grad` of every leaf that took part, and forgets the recording. `seed` is the gradient of
+   * whatever follows with respect to `loss` (default 1).
+   * @throws GsaError INVALID_ARGUMENT when `loss` was not computed by this tape or is not one number and no seed is given. */
+  backward(loss: Tensor, seed?: Tensor): void {
+    const target = this.#target(loss);
+    if (target === null || 'leaf' in target)
+      throw new GsaError(
+        'INVALID_ARGUMENT',
+        'Expected a loss computed inside run() of this tape from tensors with requiresGrad, and not used in backward() before',
+        { op: 'backward' },
+      );
+    if (!seed && loss.size !== 1)
+      throw new GsaError(
+        'INVALID_ARGUMENT',
+        `Expected a loss of one element (or a seed) but received shape ${shapeText(loss.shape)}`,
+        { op: 'backward' },
+      );
+    try {
+      noGrad(() => {
+        const first = seed
+          ? seed.alias()
+          : Tensor.full(loss.shape, 1, { device: loss.device, dtype: loss.dtype });
+        this.#arrive(target, keep(first));
+        while (this.#entries.length > 0) this.#replay(this.#entries.pop()!);
+      });
+    } finally {
+      this.dispose();
+    }
+  }
+
+  #replay(entry: Entry): void {
+    try {
+      if (entry.grads.every((g) => g === null)) return;
+      const grads = scope(() =>
+        entry.vjp(
+          entry.grads.map((g) => g?.tensor ?? null),
+          entry.saved,
+          entry.inputs.map((t) => t !== null),
+        ),
+      );
+      grads.forEach((grad, i) => {
+        const to = entry.inputs[i] ?? null;
+        if (grad === null) return;
+        keep(grad);
+        if (to === null) grad.dispose();
+        else this.#arrive(to, grad);
+      });
+    } finally {
+      release(entry);
+    }
+  }
+
+  #arrive(target: NonNullable<Target>, grad: Tensor): void {
+    if ('leaf' in target) {
+      const leaf = target.leaf;
+      if (leaf.grad) {
+        exec('add', { a: leaf.grad, b: grad }, { y: leaf.grad }, { alpha: 1, beta: 1 });
+        grad.dispose();
+      } else if (grad.isView) {
+        // Its storage may also be another leaf's gradient, and both will be added to in place.
+        leaf.grad = keep(grad.contiguousCopy());
+        grad.dispose();
+      } else {
+        leaf.grad = grad;
+      }
+      return;
+    }
+    const grads = this.#entries[target.entry]!.grads;
+    const there = grads[target.output];
+    if (!there) {
+      grads[target.output] = { tensor: grad, owned: !grad.isView };
+      return;
+    }
+    const sum = there.owned ? there.tensor : keep(Tensor.emptyLike(there.tensor));
+    exec('add', { a: there.tensor, b: grad }, { y: sum }, { alpha: 1, beta: 1 });
+    if (!there.owned) there.tensor.dispose();
+    grads[target.output] = { tensor: sum, owned: true };
+    grad.dispose();
+  }
+
+  /** Drops the recording and all it kept. */
+  dispose(): void {
+    for (const entry of this.#entries) release(entry);
+    this.#entries = [];
+    this.#generation++;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+function release(entry: Entry): void {
+  for (const tensor of entry.saved) tensor.dispose();
+  entry.grads.forEach((grad, i) => {
+    grad?.tensor.dispose();
+    entry.grads[i] = null;
+  });
+}

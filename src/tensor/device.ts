@@ -1,0 +1,66 @@
+import { GsaError, expected, show } from '../native/errors.js';
+import { ensureBackend, native } from '../native/load.js';
+import type { BackendName, NativeDeviceInfo, NativeMemoryStats } from '../native/types.js';
+
+/** Where tensors live and ops run. Devices are values: `device('cpu') === device('cpu')`. */
+export class Device {
+  /** @internal Use device(). */
+  constructor(
+    readonly backend: BackendName,
+    readonly index: number,
+  ) {}
+
+  /** "cpu" or "cuda:0" */
+  toString(): string {
+    return this.backend === 'cpu' ? 'cpu' : `${this.backend}:${this.index}`;
+  }
+
+  info(): NativeDeviceInfo {
+    return native().deviceInfo(this.backend, this.index);
+  }
+
+  /** Bytes handed out now, their peak, and what the allocator holds beside them. */
+  memory(options: { resetPeak?: boolean } = {}): NativeMemoryStats {
+    return native().memoryStats(this.backend, this.index, options.resetPeak ?? false);
+  }
+
+  /** Blocks until everything submitted to this device is done. */
+  synchronize(): void {
+    native().synchronize(this.backend, this.index);
+  }
+
+  /** Backend settings, for example `device('cpu').setOption('threads', 4)`. */
+  setOption(name: string, value: number): void {
+    native().setOption(this.backend, this.index, name, value);
+  }
+
+  getOption(name: string): number {
+    return native().getOption(this.backend, this.index, name);
+  }
+}
+
+const known = new Map<string, Device>();
+
+/** The device of that name: "cpu", "cuda" (the first GPU) or "cuda:N". Does not allocate on it.
+ * @throws GsaError INVALID_ARGUMENT for a malformed name, NOT_BUILT when the backend was not built, UNSUPPORTED when
+ * the machine has no such device. */
+export function device(name: string | Device = 'cpu'): Device {
+  if (name instanceof Device) return name;
+  const match = typeof name === 'string' ? /^(cpu|cuda)(?::(\d{1,3}))?$/.exec(name) : null;
+  if (!match) throw expected('"cpu", "cuda" or "cuda:N"', 'device', name);
+  const backend = match[1] as BackendName;
+  const index = Number(match[2] ?? 0);
+  const key = `${backend}:${index}`;
+  const cached = known.get(key);
+  if (cached) return cached;
+  ensureBackend(backend);
+  const count = native().deviceCount(backend);
+  if (index >= count)
+    throw new GsaError(
+      'UNSUPPORTED',
+      `Expected a device index below ${count} but received ${show(name)}; run "npx flash-gsa doctor" to list devices`,
+    );
+  const created = new Device(backend, index);
+  known.set(key, created);
+  return created;
+}

@@ -1,0 +1,64 @@
+import type { Tensor } from './tensor.js';
+
+/** Gradients of a loss with respect to an op's inputs, given those with respect to its outputs (null: none flowed).
+ * `saved` are the tensors handed to record(), kept alive by the recorder. `needs[i]` says whether input i wants a
+ * gradient; the function may return null (or anything) where it does not. Returned tensors belong to the caller. */
+export type Vjp = (
+  grads: readonly (Tensor | null)[],
+  saved: readonly Tensor[],
+  needs: readonly boolean[],
+) => readonly (Tensor | null)[];
+
+/** Something that listens to ops: the autograd tape. Ops know only this interface, so that they stand below it. */
+export interface Recorder {
+  wants(tensor: Tensor): boolean;
+  record(
+    op: string,
+    inputs: readonly (Tensor | null)[],
+    outputs: readonly Tensor[],
+    saved: readonly Tensor[],
+    vjp: Vjp,
+  ): void;
+}
+
+let active: Recorder | null = null;
+
+/** Makes `next` the listener and returns the one before it. */
+export function setRecorder(next: Recorder | null): Recorder | null {
+  const previous = active;
+  active = next;
+  return previous;
+}
+
+/** True when some input's gradient will be asked for: an op may then keep what only its backward needs. */
+export function recording(inputs: readonly (Tensor | null | undefined)[]): boolean {
+  return active !== null && inputs.some((t) => t != null && active!.wants(t));
+}
+
+/** Called by every differentiable op after its forward. `saved` may contain inputs and outputs. */
+export function record(
+  op: string,
+  inputs: readonly (Tensor | null | undefined)[],
+  outputs: readonly Tensor[],
+  saved: readonly Tensor[],
+  vjp: Vjp,
+): void {
+  if (!recording(inputs)) return;
+  active!.record(
+    op,
+    inputs.map((t) => t ?? null),
+    outputs,
+    saved,
+    vjp,
+  );
+}
+
+/** Runs `body` with nothing recorded. */
+export function noGrad<R>(body: () => R): R {
+  const previous = setRecorder(null);
+  try {
+    return body();
+  } finally {
+    setRecorder(previous);
+  }
+}

@@ -1,0 +1,278 @@
+import { GsaError, expected } from '../native/errors.js';
+import { native } from '../native/load.js';
+import type { NativeTensor } from '../native/types.js';
+import { Device, device as deviceOf } from './device.js';
+import { DTYPES, checkDType, fromBFloat16, toBFloat16, type DType, type HostArray } from './dtype.js';
+import { exec } from './exec.js';
+import { adopt, defineTensor, forget } from './scope.js';
+import {
+  checkShape,
+  contiguousStrides,
+  elementCount,
+  inferShape,
+  isContiguous,
+  shapeText,
+  type Shape,
+} from './shape.js';
+
+export interface TensorOptions {
+  dtype?: DType;
+  device?: string | Device;
+}
+
+/** An n-dimensional array on a device (n <= 6). Its memory is outside the JavaScript heap, so its lifetime is explicit:
+ * dispose(), `using`, or a scope(). Views share storage, which lives until the last of them is disposed. */
+export class Tensor {
+  readonly shape: Shape;
+  readonly strides: Shape;
+  readonly dtype: DType;
+  readonly device: Device;
+  /** Ask the tape for this tensor's gradient (leaves: parameters and inputs under test). */
+  requiresGrad = false;
+  /** Filled by backward() for leaves with requiresGrad; added to when it is there already. */
+  grad: Tensor | null = null;
+  /** Whether this tensor was made as a view of another (its storage may be shared). */
+  readonly isView: boolean;
+  /** The tape's own mark on tensors that it computed. */
+  gradLink: unknown = null;
+  #handle: NativeTensor | null;
+
+  /** @internal Use the static functions. */
+  constructor(
+    handle: NativeTensor,
+    device: Device,
+    dtype: DType,
+    shape: Shape,
+    strides: Shape,
+    isView = false,
+  ) {
+    this.#handle = handle;
+    this.device = device;
+    this.dtype = dtype;
+    this.shape = shape;
+    this.strides = strides;
+    this.isView = isView;
+    adopt(this);
+  }
+
+  /** Uninitialised memory.
+   * @throws GsaError OUT_OF_MEMORY with the sizes; nothing is changed by the failed call. */
+  static empty(shape: Shape, options: TensorOptions = {}): Tensor {
+    const dims = checkShape(shape);
+    const dtype = checkDType(options.dtype ?? 'float32');
+    const dev = deviceOf(options.device ?? 'cpu');
+    const handle = native().tensor(dev.backend, dev.index, DTYPES[dtype].id, dims);
+    return new Tensor(handle, dev, dtype, dims, contiguousStrides(dims));
+  }
+
+  static full(shape: Shape, value: number, options: TensorOptions = {}): Tensor {
+    const y = Tensor.empty(shape, options);
+    exec('fill', {}, { y }, { value });
+    return y;
+  }
+
+  static zeros(shape: Shape, options: TensorOptions = {}): Tensor {
+    return Tensor.full(shape, 0, options);
+  }
+
+  static emptyLike(other: Tensor, options: TensorOptions = {}): Tensor {
+    return Tensor.empty(other.shape, { dtype: other.dtype, device: other.device, ...options });
+  }
+
+  static zerosLike(other: Tensor, options: TensorOptions = {}): Tensor {
+    return Tensor.zeros(other.shape, { dtype: other.dtype, device: other.device, ...options });
+  }
+
+  /** Copies host data. Numbers are rounded to the dtype; a typed array must be the dtype's own (bfloat16: Uint16Array of
+   * raw bits) or a Float32Array for bfloat16. `shape` defaults to one dimension. */
+  static from(
+    data: HostArray | readonly number[],
+    shape: Shape = [data.length],
+    options: TensorOptions = {},
+  ): Tensor {
+    const dtype = checkDType(options.dtype ?? dtypeOfHost(data));
+    const dims = inferShape(shape, data.length);
+    const host = toHost(data, dtype);
+    const tensor = Tensor.empty(dims, { ...options, dtype });
+    tensor.write(host);
+    return tensor;
+  }
+
+  /** A tensor of shape [] that holds one number. */
+  static scalar(value: number, options: TensorOptions = {}): Tensor {
+    return Tensor.full([], value, options);
+  }
+
+  /** Normal random numbers, a pure function of (seed, stream, index) on every device. */
+  static randn(
+    shape: Shape,
+    options: TensorOptions & { seed: number; stream?: number; mean?: number; std?: number },
+  ): Tensor {
+    const y = Tensor.empty(shape, { dtype: options.dtype, device: options.device });
+    const { seed, stream = 0, mean = 0, std = 1 } = options;
+    exec('random_normal', {}, { y }, { seed, stream, mean, std });
+    return y;
+  }
+
+  /** The native handle. @throws GsaError USE_AFTER_DISPOSE */
+  get handle(): NativeTensor {
+    if (this.#handle === null)
+      throw new GsaError(
+        'USE_AFTER_DISPOSE',
+        `Expected a live tensor but received a disposed one of shape ${shapeText(this.shape)}; return it from its scope() or keep() it`,
+      );
+    return this.#handle;
+  }
+
+  get disposed(): boolean {
+    return this.#handle === null;
+  }
+
+  get size(): number {
+    return elementCount(this.shape);
+  }
+
+  get byteLength(): number {
+    return this.size * DTYPES[this.dtype].bytes;
+  }
+
+  get contiguous(): boolean {
+    return isContiguous(this.shape, this.strides);
+  }
+
+  /** Ends this tensor now; its storage ends with its last view. Twice is harmless. The gradient is disposed too. */
+  dispose(): void {
+    if (this.#handle === null) return;
+    const handle = this.#handle;
+    this.#handle = null;
+    forget(this);
+    native().dispose(handle);
+    this.grad?.dispose();
+    this.grad = null;
+    this.gradLink = null;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #viewOf(shape: Shape, strides: Shape, offset: number): Tensor {
+    return new Tensor(
+      native().view(this.handle, shape, strides, offset),
+      this.device,
+      this.dtype,
+      shape,
+      strides,
+      true,
+    );
+  }
+
+  /** Another handle on the same elements, with a lifetime of its own. Carries the tape's mark. */
+  alias(): Tensor {
+    const other = this.#viewOf(this.shape, this.strides, 0);
+    other.requiresGrad = this.requiresGrad;
+    other.gradLink = this.gradLink;
+    return other;
+  }
+
+  /** The same elements in another shape (one extent may be -1); no copy, not recorded: see ops/view for that.
+   * @throws GsaError INVALID_ARGUMENT for a strided view or a wrong element count. */
+  view(shape: Shape): Tensor {
+    const dims = inferShape(shape, this.size);
+    if (!this.contiguous) throw expected('a contiguous tensor', 'view', `strides ${shapeText(this.strides)}`);
+    return this.#viewOf(dims, contiguousStrides(dims), 0);
+  }
+
+  /** Elements start .. start+length-1 along `dim`; no copy, not recorded. */
+  narrow(dim: number, start: number, length: number): Tensor {
+    const extent = this.shape[dim];
+    if (extent === undefined) throw expected(`a dimension below ${this.shape.length}`, 'dim', dim);
+    if (
+      !Number.isInteger(start) ||
+      !Number.isInteger(length) ||
+      start < 0 ||
+      length < 0 ||
+      start + length > extent
+    )
+      throw expected(`a range inside 0..${extent}`, 'narrow', `${start} + ${length}`);
+    const shape = this.shape.map((n, i) => (i === dim ? length : n));
+    return this.#viewOf(shape, this.strides, length === 0 ? 0 : start * this.strides[dim]!);
+  }
+
+  /** Copies host data of exactly this size and dtype into the tensor (contiguous only). */
+  write(source: HostArray): void {
+    native().write(this.handle, source);
+  }
+
+  /** A copy of the elements on the host in the dtype's own typed array; waits for the device. */
+  toHost(): HostArray {
+    if (!this.contiguous) {
+      const dense = this.contiguousCopy();
+      try {
+        return dense.toHost();
+      } finally {
+        dense.dispose();
+      }
+    }
+    const host = new DTYPES[this.dtype].array(this.size);
+    native().read(this.handle, host);
+    return host;
+  }
+
+  /** The elements as numbers (bfloat16 and int64 converted). */
+  toFloat32(): Float32Array {
+    const host = this.toHost();
+    if (host instanceof Float32Array) return host;
+    if (host instanceof Uint16Array) return Float32Array.from(host, fromBFloat16);
+    return Float32Array.from(host as ArrayLike<number | bigint>, Number);
+  }
+
+  /** The one element of a tensor of size 1, as a number. */
+  item(): number {
+    if (this.size !== 1) throw expected('a tensor of one element', 'item()', shapeText(this.shape));
+    return this.toFloat32()[0]!;
+  }
+
+  contiguousCopy(): Tensor {
+    const y = Tensor.emptyLike(this);
+    exec('cast', { x: this }, { y }, {});
+    return y;
+  }
+
+  /** This tensor converted to a dtype and moved to a device; always a new tensor, not recorded. */
+  to(options: TensorOptions): Tensor {
+    const dtype = checkDType(options.dtype ?? this.dtype);
+    const dev = deviceOf(options.device ?? this.device);
+    const y = Tensor.empty(this.shape, { dtype, device: this.device });
+    exec('cast', { x: this }, { y }, {});
+    if (dev === this.device) return y;
+    const host = y.toHost();
+    y.dispose();
+    return Tensor.from(host, this.shape, { dtype, device: dev });
+  }
+
+  toString(): string {
+    return `Tensor(${shapeText(this.shape)}, ${this.dtype}, ${this.device}${this.disposed ? ', disposed' : ''})`;
+  }
+}
+
+defineTensor((value) => value instanceof Tensor);
+
+function dtypeOfHost(data: HostArray | readonly number[]): DType {
+  if (data instanceof Int32Array) return 'int32';
+  if (data instanceof BigInt64Array) return 'int64';
+  if (data instanceof Uint16Array) return 'bfloat16';
+  return 'float32';
+}
+
+function toHost(data: HostArray | readonly number[], dtype: DType): HostArray {
+  const Own = DTYPES[dtype].array;
+  if (data instanceof (Own as unknown as typeof Float32Array)) return data as HostArray;
+  if (dtype === 'bfloat16' && (Array.isArray(data) || data instanceof Float32Array))
+    return Uint16Array.from(data as ArrayLike<number>, toBFloat16);
+  if (Array.isArray(data)) {
+    if (dtype === 'int64') return BigInt64Array.from(data as number[], (n) => BigInt(n));
+    return dtype === 'int32' ? Int32Array.from(data as number[]) : Float32Array.from(data as number[]);
+  }
+  throw expected(`numbers or a ${Own.name}`, `data of dtype ${dtype}`, data);
+}
