@@ -44,8 +44,10 @@ namespace {
 
 namespace generic {
 #define GSA_SIMD_BYTES 16
-#include "math.inl"
 #include "vec.inl"
+
+#include "math.inl"
+
 #include GSA_SIMD_FILE
 #undef GSA_SIMD_BYTES
 }  // namespace generic
@@ -60,8 +62,10 @@ namespace generic {
 #endif
 namespace avx2 {
 #define GSA_SIMD_BYTES 32
-#include "math.inl"
 #include "vec.inl"
+
+#include "math.inl"
+
 #include GSA_SIMD_FILE
 #undef GSA_SIMD_BYTES
 }  // namespace avx2
@@ -76,8 +80,10 @@ namespace avx2 {
 #endif
 namespace avx512 {
 #define GSA_SIMD_BYTES 64
-#include "math.inl"
 #include "vec.inl"
+
+#include "math.inl"
+
 #include GSA_SIMD_FILE
 #undef GSA_SIMD_BYTES
 }  // namespace avx512
