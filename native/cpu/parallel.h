@@ -21,10 +21,11 @@ class RangeTask {
   void (*call_)(void*, int64_t, int64_t);
 };
 
-// Calls task(begin, end) on disjoint ranges that cover [0, n), each at least `grain` long where n allows, on up to
-// thread_count() threads, and returns when all are done. Nested calls run inline. The split depends only on n, grain and
-// the thread count, so results that depend on it are repeatable; ops must not let results depend on it (a reduction
-// splits its work by fixed blocks, not by threads). The first exception thrown by a task is rethrown here.
+// Calls task(begin, end) on disjoint ranges that cover [0, n), each at least `grain` long where n allows, on
+// up to thread_count() threads, and returns when all are done. Nested calls run inline. The split depends
+// only on n, grain and the thread count, so results that depend on it are repeatable; ops must not let
+// results depend on it (a reduction splits its work by fixed blocks, not by threads). The first exception
+// thrown by a task is rethrown here.
 void parallel_for_range(int64_t n, int64_t grain, RangeTask task);
 
 template <typename F>

@@ -1,7 +1,7 @@
 import { GsaError, expected } from '../native/errors.js';
 import { native } from '../native/load.js';
 import type { NativeTensor } from '../native/types.js';
-import { Device, device as deviceOf } from './device.js';
+import { type Device, device as deviceOf } from './device.js';
 import { DTYPES, checkDType, fromBFloat16, toBFloat16, type DType, type HostArray } from './dtype.js';
 import { exec } from './exec.js';
 import { adopt, defineTensor, forget } from './scope.js';
