@@ -148,7 +148,7 @@ test('the import rule sees what it must refuse', (t) => {
   t.is(srcViolation('src/index.ts', './cli/main.js'), null);
   t.deepEqual(
     importsOf("import a from './a.js';\nexport * from './b.js';\nawait import('./c.js');\nimport './d.js';"),
-    ['./a.js', './b.js', './c.js', './d.js', './d.js'],
+    ['./a.js', './b.js', './c.js', './d.js'],
   );
 });
 
