@@ -1,0 +1,219 @@
+#include "tensor.h"
+
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "../abi/args.h"
+#include "values.h"
+
+namespace gsa::addon {
+
+namespace {
+
+constexpr napi_type_tag kTensorTag = {0x6d0f3c6a9b1e4d27, 0x8e52b7f40c91a3d5};
+
+// `a * b` or `a + b` as int64, RangeError for `name` when they do not fit.
+int64_t multiply(Napi::Env env, int64_t a, int64_t b, const char* name) {
+  int64_t product;
+  if (__builtin_mul_overflow(a, b, &product))
+    throw_range(env, "fewer than 2^63 elements or bytes", name, "more");
+  return product;
+}
+
+int64_t add(Napi::Env env, int64_t a, int64_t b, const char* name) {
+  int64_t sum;
+  if (__builtin_add_overflow(a, b, &sum)) throw_range(env, "fewer than 2^63 elements or bytes", name, "more");
+  return sum;
+}
+
+// Shape, row-major strides and the number of elements. Strides over an empty extent count it as one.
+int64_t set_contiguous(Napi::Env env, gsa_tensor& view, const std::vector<int64_t>& shape) {
+  view.ndim = static_cast<int32_t>(shape.size());
+  int64_t stride = 1;
+  bool empty = false;
+  for (int32_t i = view.ndim - 1; i >= 0; --i) {
+    view.shape[i] = shape[i];
+    view.strides[i] = stride;
+    empty = empty || shape[i] == 0;
+    stride = multiply(env, stride, shape[i] == 0 ? 1 : shape[i], "the shape");
+  }
+  return empty ? 0 : stride;
+}
+
+void finalize(napi_env, void* data, void*) {
+  auto* tensor = static_cast<Tensor*>(data);
+  if (tensor->storage.use_count() == 1) ++tensor->storage->counters->finalized;
+  delete tensor;
+}
+
+Napi::Value make_handle(Napi::Env env, std::unique_ptr<Tensor> tensor) {
+  napi_value handle;
+  if (napi_create_external(env, tensor.get(), finalize, nullptr, &handle) != napi_ok)
+    throw_coded(env, "INTERNAL", nullptr, "Node.js refused to create a handle");
+  tensor.release();  // the finalizer's from here on
+  if (napi_type_tag_object(env, handle, &kTensorTag) != napi_ok)
+    throw_coded(env, "INTERNAL", nullptr, "Node.js refused to tag a handle");
+  return Napi::Value(env, handle);
+}
+
+const std::shared_ptr<Counters>& counters_of(Napi::Env env) {
+  auto* counters = env.GetInstanceData<std::shared_ptr<Counters>>();
+  return *counters;
+}
+
+int64_t first_element(const Tensor& tensor) {
+  const auto* start = static_cast<const char*>(tensor.storage->data);
+  return (static_cast<const char*>(tensor.view.data) - start) / dtype_bytes(tensor.view.dtype);
+}
+
+// The last element of the view must lie inside the storage; all numbers are the caller's.
+void expect_inside(Napi::Env env, const gsa_tensor& view, int64_t first, int64_t capacity) {
+  int64_t last = first;
+  bool empty = false;
+  int64_t count = 1;
+  for (int32_t i = 0; i < view.ndim; ++i) {
+    empty = empty || view.shape[i] == 0;
+    if (view.shape[i] == 0) continue;
+    count = multiply(env, count, view.shape[i], "the shape");
+    last = add(env, last, multiply(env, view.shape[i] - 1, view.strides[i], "the view"), "the view");
+  }
+  const bool inside = empty ? first >= 0 && first <= capacity : first >= 0 && last < capacity;
+  if (!inside)
+    throw_range(env, "elements 0 to " + std::to_string(capacity) + " (exclusive) of the storage", "the view",
+                std::to_string(first) + " to " + std::to_string(last));
+}
+
+// What read() and write() need: a contiguous tensor and as many bytes as it has.
+uint64_t expect_same_size(Napi::Env env, const Tensor& tensor, const Bytes& bytes, const char* name) {
+  if (!is_contiguous(tensor.view))
+    throw_coded(env, "INVALID_ARGUMENT", nullptr,
+                "Expected a contiguous tensor but received a strided view; copy it with cast first");
+  const uint64_t size = static_cast<uint64_t>(element_count(tensor.view)) *
+                        static_cast<uint64_t>(dtype_bytes(tensor.view.dtype));
+  if (bytes.size != size) throw_range(env, std::to_string(size) + " bytes", name, std::to_string(bytes.size));
+  return size;
+}
+
+}  // namespace
+
+Storage::Storage(Napi::Env env, Device device, uint64_t bytes, std::shared_ptr<Counters> counters)
+    : device(device), bytes(bytes), counters(std::move(counters)), env_(env) {
+  if (bytes > 0) {
+    gsa_error error;
+    check(env, device.backend->alloc(device.device, bytes, &data, &error), error);
+  }
+  ++this->counters->alive;
+  tell_garbage_collector(static_cast<int64_t>(bytes));
+}
+
+Storage::~Storage() {
+  device.backend->free(device.device, data, bytes);
+  --counters->alive;
+  tell_garbage_collector(-static_cast<int64_t>(bytes));
+}
+
+// Host memory only: garbage collection cannot relieve a GPU.
+void Storage::tell_garbage_collector(int64_t bytes_more) const {
+  int64_t total;
+  if (bytes > 0 && std::strcmp(device.backend->name, "cpu") == 0)
+    napi_adjust_external_memory(env_, bytes_more, &total);
+}
+
+Tensor& unwrap(const Napi::Value& value, const char* name) {
+  const Napi::Env env = value.Env();
+  void* data = nullptr;
+  bool ours = false;
+  if (napi_get_value_external(env, value, &data) != napi_ok ||
+      napi_check_object_type_tag(env, value, &kTensorTag, &ours) != napi_ok || !ours)
+    throw_type(env, "a tensor handle", name, value);
+  return *static_cast<Tensor*>(data);
+}
+
+void expect_alive(Napi::Env env, const Tensor& tensor, const char* name, const char* op) {
+  if (!tensor.storage)
+    throw_coded(env, "USE_AFTER_DISPOSE", op,
+                std::string("Expected a live tensor for ") + name + " but received a disposed one");
+}
+
+Tensor& unwrap_alive(const Napi::Value& value, const char* name) {
+  Tensor& tensor = unwrap(value, name);
+  expect_alive(value.Env(), tensor, name);
+  return tensor;
+}
+
+Napi::Value create_tensor(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const Device device = open_device(info[0], info[1]);
+  auto tensor = std::make_unique<Tensor>();
+  tensor->view = gsa_tensor{};
+  tensor->view.dtype = static_cast<int32_t>(read_integer(info[2], "the dtype", 0, GSA_INT64));
+  const std::vector<int64_t> shape = read_integers(info[3], "the shape", 0, GSA_MAX_DIMS);
+  const int64_t count = set_contiguous(env, tensor->view, shape);
+  const int64_t bytes = multiply(env, count, dtype_bytes(tensor->view.dtype), "the shape");
+  tensor->storage = std::make_shared<Storage>(env, device, static_cast<uint64_t>(bytes), counters_of(env));
+  tensor->view.data = tensor->storage->data;
+  return make_handle(env, std::move(tensor));
+}
+
+Napi::Value create_view(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  // Arrays first: a getter in them could dispose of the base.
+  const std::vector<int64_t> shape = read_integers(info[1], "the shape", 0, GSA_MAX_DIMS);
+  const std::vector<int64_t> strides = read_integers(info[2], "the strides", 0, GSA_MAX_DIMS);
+  if (strides.size() != shape.size())
+    throw_range(env, std::to_string(shape.size()) + " entries", "the strides",
+                std::to_string(strides.size()));
+  const int64_t offset = read_integer(info[3], "the offset", -kMaxSafeInteger, kMaxSafeInteger);
+  const Tensor& base = unwrap_alive(info[0], "the base");
+
+  auto tensor = std::make_unique<Tensor>();
+  tensor->storage = base.storage;
+  tensor->view = gsa_tensor{};
+  tensor->view.dtype = base.view.dtype;
+  tensor->view.ndim = static_cast<int32_t>(shape.size());
+  for (size_t i = 0; i < shape.size(); ++i) {
+    tensor->view.shape[i] = shape[i];
+    tensor->view.strides[i] = strides[i];
+  }
+  const int64_t size = dtype_bytes(base.view.dtype);
+  const int64_t first = add(env, first_element(base), offset, "the offset");
+  expect_inside(env, tensor->view, first, static_cast<int64_t>(base.storage->bytes) / size);
+  tensor->view.data = static_cast<char*>(base.storage->data) + first * size;
+  return make_handle(env, std::move(tensor));
+}
+
+void dispose(const Napi::CallbackInfo& info) { unwrap(info[0], "the tensor").storage.reset(); }
+
+void write(const Napi::CallbackInfo& info) {
+  const Tensor& tensor = unwrap_alive(info[0], "the tensor");
+  const Bytes source = read_bytes(info[1], "the source");
+  const uint64_t size = expect_same_size(info.Env(), tensor, source, "the source");
+  if (size == 0) return;
+  const Device& d = tensor.storage->device;
+  gsa_error error;
+  check(info.Env(),
+        d.backend->copy(d.device, tensor.view.data, source.data, size, GSA_HOST_TO_DEVICE, &error), error);
+}
+
+void read(const Napi::CallbackInfo& info) {
+  const Tensor& tensor = unwrap_alive(info[0], "the tensor");
+  const Bytes target = read_bytes(info[1], "the target");
+  const uint64_t size = expect_same_size(info.Env(), tensor, target, "the target");
+  if (size == 0) return;
+  const Device& d = tensor.storage->device;
+  gsa_error error;
+  check(info.Env(),
+        d.backend->copy(d.device, target.data, tensor.view.data, size, GSA_DEVICE_TO_HOST, &error), error);
+}
+
+Napi::Value leaks(const Napi::CallbackInfo& info) {
+  const Counters& counters = *counters_of(info.Env());
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("finalized", counters.finalized);
+  result.Set("alive", counters.alive);
+  return result;
+}
+
+}  // namespace gsa::addon

@@ -1,0 +1,57 @@
+// Tensor handles: what JavaScript holds. A handle is a type-tagged external that owns a share of a storage.
+#pragma once
+
+#include <napi.h>
+
+#include <cstdint>
+#include <memory>
+
+#include "../abi/gsa_abi.h"
+#include "backends.h"
+
+namespace gsa::addon {
+
+// Per Node.js thread; outlives it as long as a storage refers to it.
+struct Counters {
+  double finalized = 0;  // storages freed by garbage collection
+  double alive = 0;
+};
+
+// One allocation on a device, shared by a tensor and its views. Used by one Node.js thread only.
+class Storage {
+ public:
+  Storage(Napi::Env env, Device device, uint64_t bytes, std::shared_ptr<Counters> counters);
+  ~Storage();
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+
+  const Device device;
+  const uint64_t bytes;
+  void* data = nullptr;
+  const std::shared_ptr<Counters> counters;
+
+ private:
+  void tell_garbage_collector(int64_t bytes_more) const;
+  const napi_env env_;
+};
+
+struct Tensor {
+  std::shared_ptr<Storage> storage;  // null once disposed
+  gsa_tensor view;
+};
+
+// The tensor behind a handle, disposed or not; TypeError for anything that is not a handle of this addon.
+Tensor& unwrap(const Napi::Value& value, const char* name);
+// The same, but an error with code USE_AFTER_DISPOSE when it is disposed.
+Tensor& unwrap_alive(const Napi::Value& value, const char* name);
+void expect_alive(Napi::Env env, const Tensor& tensor, const char* name, const char* op = nullptr);
+
+// JavaScript functions: see src/native/types.ts.
+Napi::Value create_tensor(const Napi::CallbackInfo& info);
+Napi::Value create_view(const Napi::CallbackInfo& info);
+void dispose(const Napi::CallbackInfo& info);
+void write(const Napi::CallbackInfo& info);
+void read(const Napi::CallbackInfo& info);
+Napi::Value leaks(const Napi::CallbackInfo& info);
+
+}  // namespace gsa::addon
