@@ -1,0 +1,69 @@
+import { closeSync, fstatSync, openSync, readSync, statSync, writeSync } from 'node:fs';
+import { GsaError } from '../native/errors.js';
+
+/** One readSync or writeSync never moves more than this: the system calls stop at 2 GiB, and a smaller piece keeps the
+ * kernel from copying through more memory than it needs. */
+const PIECE_BYTES = 64 * 1024 * 1024;
+
+/** Turns an error of the operating system into GsaError IO that names the file; a GsaError passes unchanged. */
+export function ioError(error: unknown, action: string, path: string): GsaError {
+  if (error instanceof GsaError) return error;
+  const reason = error instanceof Error ? error.message : String(error);
+  return new GsaError('IO', `Expected to ${action} ${path} but the system refused: ${reason}`, {
+    cause: error,
+  });
+}
+
+/** Opens a regular file for reading.
+ * @throws GsaError IO when the system refuses, INVALID_FILE when it is no regular file (a folder, a device, a pipe). */
+export function openForReading(path: string): { fd: number; bytes: number } {
+  let fd = -1;
+  try {
+    // Checked before opening too: opening a pipe would block for ever.
+    if (!statSync(path).isFile()) throw notRegular(path);
+    fd = openSync(path, 'r');
+    const info = fstatSync(fd);
+    if (!info.isFile()) throw notRegular(path);
+    return { fd, bytes: info.size };
+  } catch (error) {
+    if (fd >= 0) closeSync(fd);
+    throw ioError(error, 'read', path);
+  }
+}
+
+function notRegular(path: string): GsaError {
+  return new GsaError('INVALID_FILE', `Expected a regular file at ${path} but it is something else`);
+}
+
+/** The bytes of any view, without a copy. */
+export function bytesOf(view: ArrayBufferView): Uint8Array {
+  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+}
+
+/** Fills `target` from `position` on, in bounded pieces; positions and sizes past 4 GiB are fine.
+ * @throws GsaError INVALID_FILE when the file ends early, IO when the system refuses. */
+export function readFully(fd: number, target: ArrayBufferView, position: number, path: string): void {
+  const bytes = bytesOf(target);
+  let done = 0;
+  while (done < bytes.length) {
+    let got: number;
+    try {
+      got = readSync(fd, bytes, done, Math.min(PIECE_BYTES, bytes.length - done), position + done);
+    } catch (error) {
+      throw ioError(error, 'read', path);
+    }
+    if (got === 0)
+      throw new GsaError(
+        'INVALID_FILE',
+        `Expected ${bytes.length} bytes at offset ${position} of ${path} but the file ends after ${done} of them`,
+      );
+    done += got;
+  }
+}
+
+/** Writes all of `source` at the file's current position, in bounded pieces. */
+export function writeFully(fd: number, source: ArrayBufferView): void {
+  const bytes = bytesOf(source);
+  let done = 0;
+  while (done < bytes.length) done += writeSync(fd, bytes, done, Math.min(PIECE_BYTES, bytes.length - done));
+}
