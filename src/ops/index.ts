@@ -1,0 +1,19 @@
+export { silu, swiglu } from './activation.js';
+export {
+  countLabels,
+  crossEntropy,
+  IGNORE_INDEX,
+  linearCrossEntropy,
+  logSoftmax,
+  type CrossEntropyOptions,
+  type LinearCrossEntropyOptions,
+} from './cross_entropy.js';
+export { add, scale } from './elementwise.js';
+export { embedding } from './embedding.js';
+export { gsaChunk, gsaRecurrent, type GsaInputs } from './gsa.js';
+export { gsaGate } from './gsa_gate.js';
+export { linear, matmul, type MatmulOptions } from './matmul.js';
+export { sum } from './reduce.js';
+export { rmsNorm, type RmsNormOptions } from './rmsnorm.js';
+export { shortConv, type ShortConvOptions } from './short_conv.js';
+export { narrow, reshape } from './view.js';

@@ -1,0 +1,111 @@
+import { exec } from '../tensor/exec.js';
+import { record } from '../tensor/recorder.js';
+import { shapeText } from '../tensor/shape.js';
+import type { Tensor } from '../tensor/tensor.js';
+import { checkOptional, checkTensor, emptyBeside, refuse, rowCount } from './check.js';
+
+export interface MatmulOptions {
+  /** Use the transpose of `a` (of its last two dimensions). */
+  transA?: boolean;
+  transB?: boolean;
+  /** Added to every row: one element per column of the result. */
+  bias?: Tensor | null;
+}
+
+/** Runs the product, with `beta` times what `into` holds added when that is given. Not recorded. */
+export function gemm(
+  a: Tensor,
+  b: Tensor,
+  options: { transA?: boolean; transB?: boolean; bias?: Tensor | null; into?: Tensor; beta?: number } = {},
+): Tensor {
+  const { transA = false, transB = false, bias, into, beta = 0 } = options;
+  const d = a.shape.length - 2;
+  const rows = a.shape[d + (transA ? 1 : 0)]!;
+  const columns = b.shape[d + (transB ? 0 : 1)]!;
+  const c = into ?? emptyBeside(a, [...a.shape.slice(0, d), rows, columns]);
+  exec('matmul', { a, b, bias }, { c }, { trans_a: +transA, trans_b: +transB, alpha: 1, beta });
+  return c;
+}
+
+/** Column sums of a matrix [N, D], as [D]. */
+export function columnSum(x: Tensor): Tensor {
+  const y = emptyBeside(x, [x.shape[1]!]);
+  exec('column_sum', { x }, { y }, { beta: 0 });
+  return y;
+}
+
+/** The matrix product op(a) op(b) (+ bias), for matrices [M, K] x [K, N] -> [M, N], or batches of them [B, M, K] x
+ * [B, K, N] -> [B, M, N].
+ * @throws GsaError INVALID_ARGUMENT when the inner extents, batches, dtypes or devices differ. */
+export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
+  const { transA = false, transB = false } = options;
+  checkTensor('matmul', 'a', a, { ndim: [2, 3] });
+  checkTensor('matmul', 'b', b, { ndim: a.shape.length, dtype: a.dtype, device: a.device });
+  const d = a.shape.length - 2;
+  const inner = a.shape[d + (transA ? 0 : 1)];
+  if (inner !== b.shape[d + (transB ? 1 : 0)] || (d === 1 && a.shape[0] !== b.shape[0]))
+    throw refuse(
+      'matmul',
+      `b with inner extent ${inner}${d === 1 ? ` and batch ${a.shape[0]}` : ''}`,
+      `a ${shapeText(a.shape)}${transA ? ' transposed' : ''}`,
+      `b ${shapeText(b.shape)}${transB ? ' transposed' : ''}`,
+    );
+  const columns = b.shape[d + (transB ? 0 : 1)]!;
+  const bias = checkOptional('matmul', 'bias', options.bias, {
+    shape: [columns],
+    dtype: a.dtype,
+    device: a.device,
+  });
+  const c = gemm(a, b, { transA, transB, bias });
+  record('matmul', [a, b, bias], [c], [a, b], ([dc], [a, b], needs) => [
+    !needs[0]
+      ? null
+      : transA
+        ? gemm(b!, dc!, { transA: transB, transB: true })
+        : gemm(dc!, b!, { transB: !transB }),
+    !needs[1]
+      ? null
+      : transB
+        ? gemm(dc!, a!, { transA: true, transB: transA })
+        : gemm(a!, dc!, { transA: !transA }),
+    needs[2] ? columnSum(dc!.view([-1, columns])) : null,
+  ]);
+  return c;
+}
+
+/** x Wᵀ (+ bias), for x [..., in], weight [out, in], bias [out] -> [..., out].
+ * @throws GsaError INVALID_ARGUMENT */
+export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor {
+  checkTensor('linear', 'weight', weight, { ndim: 2 });
+  const [out, width] = weight.shape as [number, number];
+  checkTensor('linear', 'x', x, { dtype: weight.dtype, device: weight.device });
+  if (x.shape.at(-1) !== width)
+    throw refuse(
+      'linear',
+      `a last dimension of ${width} (weight ${shapeText(weight.shape)})`,
+      'x',
+      shapeText(x.shape),
+    );
+  const offset = checkOptional('linear', 'bias', bias, {
+    shape: [out],
+    dtype: weight.dtype,
+    device: weight.device,
+  });
+  const shape = x.shape;
+  const rows = rowCount(shape);
+  const y = emptyBeside(x, [...shape.slice(0, -1), out]);
+  using x2 = x.view([rows, width]);
+  using y2 = y.view([rows, out]);
+  gemm(x2, weight, { transB: true, bias: offset, into: y2 });
+  record('linear', [x, weight, offset], [y], [x, weight], ([dy], [x, w], needs) => {
+    const dy2 = dy!.view([rows, out]);
+    const dx = needs[0] ? emptyBeside(dy!, shape) : null;
+    if (dx) gemm(dy2, w!, { into: dx.view([rows, width]) });
+    return [
+      dx,
+      needs[1] ? gemm(dy2, x!.view([rows, width]), { transA: true }) : null,
+      needs[2] ? columnSum(dy2) : null,
+    ];
+  });
+  return y;
+}

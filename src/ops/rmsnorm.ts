@@ -1,0 +1,94 @@
+import { exec } from '../tensor/exec.js';
+import { record } from '../tensor/recorder.js';
+import { Tensor } from '../tensor/tensor.js';
+import {
+  checkNumber,
+  checkOptional,
+  checkSame,
+  checkTensor,
+  emptyBeside,
+  refuse,
+  rowCount,
+} from './check.js';
+import { shapeText } from '../tensor/shape.js';
+
+export interface RmsNormOptions {
+  /** Added to the mean square before the root; default 1e-6. */
+  eps?: number;
+  /** Normalise silu(h) instead of h. */
+  silu?: boolean;
+}
+
+/** Root-mean-square normalisation over the last dimension (Zhang and Sennrich 2019): y = a / sqrt(mean(a²) + eps) *
+ * weight, with a = h or silu(h). Given `residual`, h = x + residual is returned too: it is the new residual stream.
+ * x [..., D], weight [D] or null for none.
+ * @throws GsaError INVALID_ARGUMENT */
+export function rmsNorm(
+  x: Tensor,
+  weight: Tensor | null | undefined,
+  options: RmsNormOptions & { residual: Tensor },
+): { y: Tensor; h: Tensor };
+export function rmsNorm(
+  x: Tensor,
+  weight: Tensor | null | undefined,
+  options?: RmsNormOptions & { residual?: null },
+): Tensor;
+export function rmsNorm(
+  x: Tensor,
+  weight: Tensor | null | undefined,
+  options: RmsNormOptions & { residual?: Tensor | null } = {},
+): Tensor | { y: Tensor; h: Tensor } {
+  const { silu = false, residual } = options;
+  const eps = checkNumber('rmsNorm', 'eps', options.eps ?? 1e-6, 'a number above 0', (n) => n > 0);
+  checkTensor('rmsNorm', 'x', x);
+  if (x.shape.length < 1 || x.shape.at(-1) === 0)
+    throw refuse('rmsNorm', 'a last dimension of at least 1', 'x', `shape ${shapeText(x.shape)}`);
+  const width = x.shape.at(-1)!;
+  const scale = checkOptional('rmsNorm', 'weight', weight, {
+    shape: [width],
+    dtype: x.dtype,
+    device: x.device,
+  });
+  if (residual != null) checkSame('rmsNorm', 'residual', residual, x);
+
+  const rows = rowCount(x.shape);
+  const y = Tensor.emptyLike(x);
+  const sum = residual == null ? null : Tensor.emptyLike(x);
+  using rstd = emptyBeside(x, [rows], 'float32');
+  {
+    using x2 = x.view([rows, width]);
+    using y2 = y.view([rows, width]);
+    using residual2 = residual?.view([rows, width]);
+    using sum2 = sum?.view([rows, width]);
+    exec(
+      'rmsnorm_fwd',
+      { x: x2, residual: residual2, weight: scale },
+      { y: y2, h: sum2, rstd },
+      { eps, silu: +silu },
+    );
+  }
+  record(
+    'rmsNorm',
+    [x, residual, scale],
+    sum ? [y, sum] : [y],
+    [sum ?? x, rstd, ...(scale ? [scale] : [])],
+    ([dy, dh], [h, rstd, weight], needs) => {
+      // The stream's own gradient may arrive without one through y, when only h was used.
+      if (!dy) return [dh!.alias(), dh!.alias(), weight ? Tensor.zerosLike(weight) : null];
+      const matrix = [rows, width];
+      const dx = Tensor.emptyLike(dy);
+      const dweight = weight && needs[2] ? Tensor.emptyLike(weight) : null;
+      exec(
+        'rmsnorm_bwd',
+        { dy: dy.view(matrix), dh: dh?.view(matrix), h: h!.view(matrix), weight, rstd },
+        { dx: dx.view(matrix), dweight },
+        { silu: +silu },
+      );
+      // x and residual have the same gradient. Two aliases, so that neither is added to in place.
+      return needs[0] && needs[1]
+        ? [dx.alias(), dx.alias(), dweight]
+        : [needs[0] ? dx : null, needs[1] ? dx : null, dweight];
+    },
+  );
+  return sum ? { y, h: sum } : y;
+}
