@@ -66,7 +66,7 @@ export function writeFileAtomic(
     syncPath(dirname(target));
   } catch (error) {
     if (fd >= 0) closeSync(fd);
-    rmSync(temp, { force: true });
+    discard(temp);
     throw isSystemError(error) ? ioError(error, 'write', target) : error;
   }
 }
@@ -76,6 +76,15 @@ function writePiece(fd: number, bytes: ArrayBufferView, path: string): void {
     writeFully(fd, bytes);
   } catch (error) {
     throw ioError(error, 'write', path);
+  }
+}
+
+/** Best effort: the error that led here is the one to tell, and removeStaleTemps() comes later. */
+function discard(temp: string): void {
+  try {
+    rmSync(temp, { recursive: true, force: true });
+  } catch {
+    // As above.
   }
 }
 
@@ -100,7 +109,7 @@ export async function writeFolderAtomic(
     moveIntoPlace(temp, target);
     syncPath(dirname(target));
   } catch (error) {
-    rmSync(temp, { recursive: true, force: true });
+    discard(temp);
     throw isSystemError(error) ? ioError(error, 'write', target) : error;
   }
 }
