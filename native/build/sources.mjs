@@ -11,7 +11,7 @@ export function filesBelow(root, folder) {
     if (entry.isDirectory()) found.push(...filesBelow(root, path));
     else if (entry.isFile()) found.push(path);
   }
-  return found.sort();
+  return found.toSorted();
 }
 
 /** native/addon/*.cc, native/cpu/(any depth)/*.cc and native/ops/(algorithm)/*_cpu*.cc. */

@@ -84,6 +84,9 @@ const Option& find_option(const char* name) {
 }  // namespace
 
 int32_t count_devices() {
+  int driver = 0;
+  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0)
+    fail(GSA_UNSUPPORTED, "No NVIDIA driver was found (libcuda.so.1): install it, or use the cpu device");
   int count = 0;
   check(cudaGetDeviceCount(&count), "counting the devices");
   return count;
