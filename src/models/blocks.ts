@@ -1,0 +1,136 @@
+import {
+  Embedding,
+  GatedMlp,
+  GatedSlotAttention,
+  Linear,
+  Module,
+  RMSNorm,
+  ShortConvolution,
+  type GsaLayerOptions,
+  type GsaLayerState,
+  type Parts,
+} from '../nn/index.js';
+import { scope } from '../tensor/scope.js';
+import type { Tensor } from '../tensor/tensor.js';
+import { gsaWidths, type GSAConfig } from './config.js';
+
+/** Parameters by checkpoint name. */
+export type Weights = ReadonlyMap<string, Tensor>;
+
+/** g_norm's epsilon, whatever norm_eps says: the implementation that trained the published weights calls its kernel
+ * without passing one. */
+const G_NORM_EPS = 1e-5;
+
+/** What flows between blocks: the last branch's output, not yet added to the residual stream. The next norm adds it, so
+ * that the sum is made and normalised in one pass. */
+interface Stream {
+  readonly x: Tensor;
+  readonly residual: Tensor | null;
+}
+
+function take(weights: Weights, name: string): Tensor {
+  return weights.get(`${name}.weight`)!;
+}
+
+/** Pre-norm block: attention, then the feed-forward part, each added to the residual stream. */
+export class GsaBlock extends Module {
+  readonly attnNorm: RMSNorm;
+  readonly attn: GatedSlotAttention;
+  readonly mlpNorm: RMSNorm;
+  readonly mlp: GatedMlp;
+
+  constructor(config: GSAConfig, weights: Weights, prefix: string) {
+    super();
+    const linear = (name: string) => new Linear(take(weights, `${prefix}${name}`));
+    const conv = (name: string) =>
+      config.use_short_conv ? new ShortConvolution(take(weights, `${prefix}${name}`)) : null;
+    const norm = (name: string, eps: number) => new RMSNorm(take(weights, `${prefix}${name}`), { eps });
+    const { K, V } = gsaWidths(config);
+    this.attnNorm = norm('attn_norm', config.norm_eps);
+    this.attn = new GatedSlotAttention(
+      {
+        HQ: config.num_heads,
+        H: config.num_kv_heads,
+        K,
+        V,
+        M: config.num_slots,
+        normalizer: config.gate_logit_normalizer,
+      },
+      {
+        qProj: linear('attn.q_proj'),
+        kProj: linear('attn.k_proj'),
+        vProj: linear('attn.v_proj'),
+        fProj: linear('attn.f_proj'),
+        qConv: conv('attn.q_conv1d'),
+        kConv: conv('attn.k_conv1d'),
+        vConv: conv('attn.v_conv1d'),
+        gNorm: new RMSNorm(weights.get(`${prefix}attn.g_norm.weight`) ?? null, {
+          eps: G_NORM_EPS,
+          silu: true,
+        }),
+        oProj: linear('attn.o_proj'),
+      },
+    );
+    this.mlpNorm = norm('mlp_norm', config.norm_eps);
+    this.mlp = new GatedMlp(linear('mlp.gate_proj'), linear('mlp.up_proj'), linear('mlp.down_proj'));
+  }
+
+  protected parts(): Parts {
+    return { attn_norm: this.attnNorm, attn: this.attn, mlp_norm: this.mlpNorm, mlp: this.mlp };
+  }
+
+  forward({ x, residual }: Stream, options: GsaLayerOptions): Stream & { state?: GsaLayerState } {
+    const before = this.attnNorm.forwardResidual(x, residual);
+    const { y, state } = this.attn.forward(before.y, options);
+    const between = this.mlpNorm.forwardResidual(y, before.h);
+    return { x: this.mlp.forward(between.y), residual: between.h, state };
+  }
+}
+
+/** Embedding, blocks and final norm: token ids to hidden states. */
+export class GsaBackbone extends Module {
+  readonly embeddings: Embedding;
+  readonly layers: readonly GsaBlock[];
+  readonly norm: RMSNorm;
+
+  constructor(config: GSAConfig, weights: Weights, prefix: string) {
+    super();
+    this.embeddings = new Embedding(take(weights, `${prefix}embeddings`));
+    this.layers = Array.from(
+      { length: config.num_hidden_layers },
+      (_, i) => new GsaBlock(config, weights, `${prefix}layers.${i}.`),
+    );
+    this.norm = new RMSNorm(take(weights, `${prefix}norm`), { eps: config.norm_eps });
+  }
+
+  protected parts(): Parts {
+    return { embeddings: this.embeddings, layers: this.layers, norm: this.norm };
+  }
+
+  /** ids [B, T] -> hidden [B, T, D], with the layers' states after the last token when asked for. */
+  forward(
+    ids: Tensor,
+    options: {
+      cuSeqlens?: Tensor | null;
+      state?: readonly GsaLayerState[] | null;
+      outputState?: boolean;
+    } = {},
+  ): { hidden: Tensor; state: GsaLayerState[] } {
+    return scope(() => {
+      let stream: Stream = { x: this.embeddings.forward(ids), residual: null };
+      const state: GsaLayerState[] = [];
+      this.layers.forEach((layer, i) => {
+        const { cuSeqlens, outputState } = options;
+        const next = scope(() =>
+          layer.forward(stream, { cuSeqlens, outputState, state: options.state?.[i] }),
+        );
+        // Freed layer by layer rather than at the end; what a backward pass needs the tape has kept.
+        for (const old of [stream.x, stream.residual])
+          if (old !== next.x && old !== next.residual) old?.dispose();
+        stream = next;
+        if (next.state) state.push(next.state);
+      });
+      return { hidden: this.norm.forwardResidual(stream.x, stream.residual).y, state };
+    });
+  }
+}

@@ -1,0 +1,253 @@
+import { GsaError, expected, show } from '../native/errors.js';
+import { exec } from '../tensor/exec.js';
+import { noGrad } from '../tensor/recorder.js';
+import { keep } from '../tensor/scope.js';
+import { sameShape, shapeText } from '../tensor/shape.js';
+import { Tensor } from '../tensor/tensor.js';
+
+export type NamedParameter = readonly [name: string, parameter: Tensor];
+
+/** Parameters that share settings. */
+export interface ParameterGroup {
+  readonly params: readonly NamedParameter[];
+  /** Replaces the optimizer's weight decay. */
+  readonly weightDecay?: number;
+  /** Multiplies the learning rate; default 1. */
+  readonly lrScale?: number;
+}
+
+export interface AdamWOptions {
+  /** Used by step() when it is given none; default 1e-3. */
+  lr?: number;
+  /** Decay rates of the two moments; default [0.9, 0.999]. */
+  betas?: readonly [number, number];
+  /** Default 1e-8. */
+  eps?: number;
+  /** Decoupled: a parameter shrinks by lr · weightDecay of itself per step. Default 0.01. */
+  weightDecay?: number;
+}
+
+export interface StepOptions {
+  lr?: number;
+  /** Factor for the gradients on the parameters' device, from clipScale(). Where it is not finite the parameters and
+   * moments stay as they are. */
+  scale?: Tensor | null;
+  /** False when the gradients are known not to be finite: the step is counted in `skipped` and not made. */
+  finite?: boolean;
+}
+
+interface Slot {
+  readonly name: string;
+  readonly parameter: Tensor;
+  readonly m: Tensor;
+  readonly v: Tensor;
+  /** float32 copy that the updates add up in, for a bfloat16 parameter. */
+  readonly master: Tensor | null;
+}
+
+interface Group {
+  /** All of one dtype: the native op takes master copies for every parameter or for none. */
+  readonly slots: readonly Slot[];
+  readonly weightDecay: number;
+  readonly lrScale: number;
+}
+
+const KINDS = { m: 'exp_avg', v: 'exp_avg_sq', master: 'master' } as const;
+
+/** AdamW (Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2, with bias correction):
+ *
+ *     m ← β1 m + (1 − β1) g,  v ← β2 v + (1 − β2) g²
+ *     θ ← θ − lr · weightDecay · θ − lr · (m / (1 − β1ᵗ)) / (sqrt(v / (1 − β2ᵗ)) + eps)
+ *
+ * Moments are float32 on the parameters' device and belong to the optimizer: dispose() it. */
+export class AdamW {
+  readonly #groups: readonly Group[];
+  readonly #lr: number;
+  readonly #betas: readonly [number, number];
+  readonly #eps: number;
+  /** Steps made so far (t of the bias correction). */
+  stepCount = 0;
+  /** Steps not made because gradients were not finite. */
+  skipped = 0;
+
+  /** @param params named parameters (model.namedParameters()), or groups of them; each parameter once
+   * @throws GsaError INVALID_ARGUMENT */
+  constructor(params: readonly NamedParameter[] | readonly ParameterGroup[], options: AdamWOptions = {}) {
+    const { lr = 1e-3, betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0.01 } = options;
+    this.#lr = atLeastZero('lr', lr);
+    for (const beta of betas)
+      if (!(beta >= 0 && beta < 1))
+        throw expected('a number of at least 0 and below 1', 'betas', betas, 'AdamW');
+    this.#betas = [...betas];
+    if (!(eps > 0)) throw expected('a number above 0', 'eps', eps, 'AdamW');
+    this.#eps = eps;
+    const groups = asGroups(params);
+    checkNames(groups.flatMap((group) => group.params));
+    const made: Slot[] = [];
+    try {
+      this.#groups = groups.flatMap((group) => {
+        const decay = atLeastZero('weightDecay', group.weightDecay ?? weightDecay);
+        const lrScale = atLeastZero('lrScale', group.lrScale ?? 1);
+        const slots = group.params.map(([name, parameter]) => {
+          const slot = makeSlot(name, parameter);
+          made.push(slot);
+          return slot;
+        });
+        return [slots.filter((s) => !s.master), slots.filter((s) => s.master)]
+          .filter((part) => part.length > 0)
+          .map((part) => ({ slots: part, weightDecay: decay, lrScale }));
+      });
+    } catch (error) {
+      for (const slot of made) disposeSlot(slot);
+      throw error;
+    }
+  }
+
+  #slots(): Slot[] {
+    return this.#groups.flatMap((group) => group.slots);
+  }
+
+  /** One update from the parameters' gradients, which stay.
+   * @throws GsaError INVALID_ARGUMENT naming a parameter that has no gradient; nothing is changed then */
+  step(options: StepOptions = {}): void {
+    const { scale, finite = true } = options;
+    const lr = atLeastZero('lr', options.lr ?? this.#lr);
+    for (const { name, parameter } of this.#slots())
+      if (!parameter.grad)
+        throw new GsaError(
+          'INVALID_ARGUMENT',
+          `Expected a gradient for ${name} but it has none; run backward() first, or leave the parameter out of the optimizer`,
+          { op: 'AdamW' },
+        );
+    if (!finite) {
+      this.skipped++;
+      return;
+    }
+    const [beta1, beta2] = this.#betas;
+    const step = this.stepCount + 1;
+    for (const { slots, weightDecay, lrScale } of this.#groups)
+      exec(
+        'adamw',
+        { scale, grad: slots.map((s) => s.parameter.grad!) },
+        {
+          param: slots.map((s) => s.parameter),
+          m: slots.map((s) => s.m),
+          v: slots.map((s) => s.v),
+          master: slots[0]!.master ? slots.map((s) => s.master!) : undefined,
+        },
+        { lr: lr * lrScale, beta1, beta2, eps: this.#eps, weight_decay: weightDecay, step },
+      );
+    this.stepCount = step;
+  }
+
+  /** Disposes the gradients. */
+  zeroGrad(): void {
+    for (const { parameter } of this.#slots()) {
+      parameter.grad?.dispose();
+      parameter.grad = null;
+    }
+  }
+
+  /** The moments and master copies, as "<parameter>.exp_avg", ".exp_avg_sq" and ".master". They remain the optimizer's. */
+  state(): Map<string, Tensor> {
+    const state = new Map<string, Tensor>();
+    for (const slot of this.#slots())
+      for (const [kind, suffix] of Object.entries(KINDS)) {
+        const tensor = slot[kind as keyof typeof KINDS];
+        if (tensor) state.set(`${slot.name}.${suffix}`, tensor);
+      }
+    return state;
+  }
+
+  /** Copies a saved state() in; with it goes `stepCount`.
+   * @throws GsaError INVALID_ARGUMENT naming what is missing, unexpected or of another shape or dtype; nothing is changed
+   * then */
+  loadState(state: ReadonlyMap<string, Tensor>, stepCount: number): void {
+    if (!Number.isSafeInteger(stepCount) || stepCount < 0)
+      throw expected('an integer of at least 0', 'stepCount', stepCount, 'AdamW');
+    const own = this.state();
+    for (const name of state.keys())
+      if (!own.has(name)) throw expected('state of a parameter in this optimizer', 'name', name, 'AdamW');
+    for (const [name, to] of own) {
+      const from = state.get(name);
+      if (!from) throw expected(`a tensor named ${show(name)}`, 'state', undefined, 'AdamW');
+      if (!sameShape(from.shape, to.shape) || from.dtype !== to.dtype)
+        throw expected(`${to.dtype} ${shapeText(to.shape)}`, name, String(from), 'AdamW');
+    }
+    for (const [name, to] of own) {
+      const from = state.get(name)!;
+      if (from.device === to.device) exec('cast', { x: from }, { y: to }, {});
+      else to.write(from.toHost());
+    }
+    this.stepCount = stepCount;
+  }
+
+  /** Disposes moments and master copies; the parameters stay. Twice is harmless. */
+  dispose(): void {
+    for (const slot of this.#slots()) disposeSlot(slot);
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+function atLeastZero(name: string, value: unknown): number {
+  if (typeof value !== 'number' || !Number.isFinite(value) || value < 0)
+    throw expected('a finite number of at least 0', name, value, 'AdamW');
+  return value;
+}
+
+function asGroups(params: readonly NamedParameter[] | readonly ParameterGroup[]): ParameterGroup[] {
+  if (!Array.isArray(params) || params.length === 0)
+    throw expected('named parameters or groups of them', 'params', params, 'AdamW');
+  if (params.every((item) => Array.isArray(item))) return [{ params: params as readonly NamedParameter[] }];
+  for (const group of params as readonly ParameterGroup[])
+    if (!Array.isArray(group?.params))
+      throw expected('a list of named parameters', 'params', group?.params, 'AdamW');
+  return [...(params as readonly ParameterGroup[])];
+}
+
+function checkNames(params: readonly NamedParameter[]): void {
+  const names = new Set<string>();
+  const tensors = new Set<Tensor>();
+  for (const item of params) {
+    const [name, tensor] = item;
+    if (typeof name !== 'string' || !(tensor instanceof Tensor))
+      throw expected('a pair of name and Tensor', 'params', item, 'AdamW');
+    if (names.has(name) || tensors.has(tensor))
+      throw expected('each parameter once', 'params', name, 'AdamW');
+    names.add(name);
+    tensors.add(tensor);
+  }
+}
+
+function makeSlot(name: string, parameter: Tensor): Slot {
+  const made: Tensor[] = [];
+  const own = (tensor: Tensor): Tensor => {
+    made.push(keep(tensor));
+    return tensor;
+  };
+  try {
+    const zeros = () => own(Tensor.zeros(parameter.shape, { device: parameter.device }));
+    const master =
+      parameter.dtype === 'float32' ? null : noGrad(() => own(parameter.to({ dtype: 'float32' })));
+    return { name, parameter, m: zeros(), v: zeros(), master };
+  } catch (error) {
+    for (const tensor of made) tensor.dispose();
+    throw error;
+  }
+}
+
+function disposeSlot({ m, v, master }: Slot): void {
+  for (const tensor of [m, v, master]) tensor?.dispose();
+}
+
+/** Two groups: parameters of two and more dimensions decay, the others (norm weights, biases) do not. */
+export function decayGroups(params: readonly NamedParameter[], weightDecay: number): ParameterGroup[] {
+  const decays = ([, tensor]: NamedParameter) => tensor.shape.length >= 2;
+  return [
+    { params: params.filter(decays), weightDecay },
+    { params: params.filter((p) => !decays(p)), weightDecay: 0 },
+  ].filter((group) => group.params.length > 0);
+}
