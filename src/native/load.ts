@@ -24,6 +24,7 @@ const CODES = [
   'OUT_OF_MEMORY',
   'DEVICE_LOST',
   'USE_AFTER_DISPOSE',
+  'NOT_BUILT',
   'INTERNAL',
 ];
 
@@ -36,9 +37,9 @@ function typed(raw: NativeAddon): NativeAddon {
       try {
         return fn(...args);
       } catch (error) {
-        const code = (error as { code?: unknown }).code;
+        const { code, op, message } = error as Error & { code?: unknown; op?: string };
         if (typeof code === 'string' && CODES.includes(code))
-          throw new GsaError(code as GsaErrorCode, (error as Error).message, { cause: error });
+          throw new GsaError(code as GsaErrorCode, message, { op, cause: error });
         throw error;
       }
     };
