@@ -1,0 +1,183 @@
+#include "gemm.h"
+
+#include <array>
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "cublaslt_api.h"
+#include "library.h"
+#include "status.h"
+
+namespace gsa::cuda {
+
+namespace lt {
+
+const Functions& functions() {
+  static const Functions loaded = [] {
+    static const char* const names[] = {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so", nullptr};
+    const Library library("cuBLASLt", "FLASH_GSA_CUBLASLT", "cuBLAS of the CUDA toolkit", names);
+    Functions f{};
+    library.resolve(f.create, "cublasLtCreate");
+    library.resolve(f.desc_create, "cublasLtMatmulDescCreate");
+    library.resolve(f.desc_destroy, "cublasLtMatmulDescDestroy");
+    library.resolve(f.desc_set, "cublasLtMatmulDescSetAttribute");
+    library.resolve(f.layout_create, "cublasLtMatrixLayoutCreate");
+    library.resolve(f.layout_destroy, "cublasLtMatrixLayoutDestroy");
+    library.resolve(f.layout_set, "cublasLtMatrixLayoutSetAttribute");
+    library.resolve(f.preference_create, "cublasLtMatmulPreferenceCreate");
+    library.resolve(f.preference_destroy, "cublasLtMatmulPreferenceDestroy");
+    library.resolve(f.preference_set, "cublasLtMatmulPreferenceSetAttribute");
+    library.resolve(f.heuristic, "cublasLtMatmulAlgoGetHeuristic");
+    library.resolve(f.matmul, "cublasLtMatmul");
+    return f;
+  }();
+  return loaded;
+}
+
+}  // namespace lt
+
+namespace {
+
+// What NVIDIA recommends for Hopper; smaller ones exclude some split-K algorithms.
+constexpr size_t kWorkspaceBytes = 32u << 20;
+
+void check_lt(int status, const char* doing) {
+  if (status == 0) return;
+  const gsa_status kind = status == 3 ? GSA_OUT_OF_MEMORY : status == 15 ? GSA_UNSUPPORTED : GSA_INTERNAL;
+  fail(kind, "cuBLASLt failed while %s (cublasStatus_t %d)", doing, status);
+}
+
+// The library is column-major, so the row-major C = op(A) op(B) is asked for as C^T = op(B)^T op(A)^T: the
+// operands change places, and a row-major matrix read by columns is its transpose already.
+struct Plan {
+  lt::Desc desc = nullptr;
+  lt::Layout a = nullptr, b = nullptr, c = nullptr;
+  lt::Algorithm algorithm{};
+  size_t workspace = 0;
+};
+
+using Key = std::array<int64_t, 16>;
+
+Key key_of(const Gemm& g) {
+  // Algorithms may depend on 16-byte alignment, so that it is part of the key.
+  const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0 ? 1 : 0; };
+  const int64_t flags = g.dtype | g.c_dtype << 4 | g.trans_a << 8 | g.trans_b << 9 |
+                        (g.bias != nullptr) << 10 | (g.beta != 0.0f) << 11 | aligned(g.a) << 12 |
+                        aligned(g.b) << 13 | aligned(g.c) << 14;
+  return {flags, g.m, g.n, g.k, g.batch, g.lda, g.stride_a, g.ldb, g.stride_b, g.ldc, g.stride_c};
+}
+
+int lt_type(int32_t dtype) { return dtype == GSA_BFLOAT16 ? lt::kBFloat16 : lt::kFloat32; }
+
+lt::Layout make_layout(int32_t dtype, int64_t rows, int64_t cols, int64_t ld, int64_t batch, int64_t stride) {
+  const lt::Functions& f = lt::functions();
+  lt::Layout layout = nullptr;
+  check_lt(
+      f.layout_create(&layout, lt_type(dtype), static_cast<uint64_t>(rows), static_cast<uint64_t>(cols), ld),
+      "describing a matrix");
+  const int32_t count = static_cast<int32_t>(batch);
+  check_lt(f.layout_set(layout, lt::kBatchCount, &count, sizeof count), "describing a batch");
+  check_lt(f.layout_set(layout, lt::kBatchStride, &stride, sizeof stride), "describing a batch");
+  return layout;
+}
+
+void describe(Plan& plan, const Gemm& g) {
+  const lt::Functions& f = lt::functions();
+  check_lt(f.desc_create(&plan.desc, lt::kCompute32F, lt::kFloat32), "describing a product");
+  const int32_t first = g.trans_b ? lt::kTranspose : lt::kNone;
+  const int32_t second = g.trans_a ? lt::kTranspose : lt::kNone;
+  check_lt(f.desc_set(plan.desc, lt::kTransA, &first, sizeof first), "describing a product");
+  check_lt(f.desc_set(plan.desc, lt::kTransB, &second, sizeof second), "describing a product");
+  if (g.bias) {
+    const uint32_t epilogue = lt::kBias;
+    check_lt(f.desc_set(plan.desc, lt::kEpilogue, &epilogue, sizeof epilogue), "describing the bias");
+    check_lt(f.desc_set(plan.desc, lt::kBiasPointer, &g.bias, sizeof g.bias), "describing the bias");
+  }
+  // Stored shapes: A is [m,k] or, transposed, [k,m]; read by columns the extents change places.
+  plan.a = make_layout(g.dtype, g.trans_b ? g.k : g.n, g.trans_b ? g.n : g.k, g.ldb, g.batch, g.stride_b);
+  plan.b = make_layout(g.dtype, g.trans_a ? g.m : g.k, g.trans_a ? g.k : g.m, g.lda, g.batch, g.stride_a);
+  plan.c = make_layout(g.c_dtype, g.n, g.m, g.ldc, g.batch, g.stride_c);
+}
+
+void choose(Plan& plan, lt::Handle handle, const Gemm& g) {
+  const lt::Functions& f = lt::functions();
+  lt::Preference preference = nullptr;
+  check_lt(f.preference_create(&preference), "choosing an algorithm");
+  lt::Heuristic best{};
+  int found = 0;
+  const int set = f.preference_set(preference, lt::kMaxWorkspace, &kWorkspaceBytes, sizeof kWorkspaceBytes);
+  const int chosen =
+      set ? set
+          : f.heuristic(handle, plan.desc, plan.a, plan.b, plan.c, plan.c, preference, 1, &best, &found);
+  f.preference_destroy(preference);
+  if (chosen != 0 || found == 0)
+    fail(GSA_UNSUPPORTED,
+         "cuBLASLt has no algorithm for m %lld, n %lld, k %lld, batch %lld (cublasStatus_t %d)",
+         static_cast<long long>(g.m), static_cast<long long>(g.n), static_cast<long long>(g.k),
+         static_cast<long long>(g.batch), chosen);
+  plan.algorithm = best.algorithm;
+  plan.workspace = best.workspace;
+}
+
+// Handle, plans and workspace of one device. Calls on a device are ordered by its stream, so one workspace
+// serves all.
+class Context {
+ public:
+  explicit Context(gsa_device& device) {
+    check_lt(lt::functions().create(&handle_), "starting");
+    workspace_ = allocate(device, kWorkspaceBytes);
+  }
+
+  void run(gsa_device& device, const Gemm& g) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    Plan& plan = plan_for(g);
+    const lt::Functions& f = lt::functions();
+    if (g.bias) check_lt(f.desc_set(plan.desc, lt::kBiasPointer, &g.bias, sizeof g.bias), "setting the bias");
+    check_lt(f.matmul(handle_, plan.desc, &g.alpha, g.b, plan.a, g.a, plan.b, &g.beta, g.c, plan.c, g.c,
+                      plan.c, &plan.algorithm, workspace_, plan.workspace, device.stream),
+             "multiplying");
+  }
+
+ private:
+  Plan& plan_for(const Gemm& g) {
+    const Key key = key_of(g);
+    const auto found = plans_.find(key);
+    if (found != plans_.end()) return found->second;
+    Plan plan;
+    try {
+      describe(plan, g);
+      choose(plan, handle_, g);
+    } catch (...) {
+      const lt::Functions& f = lt::functions();
+      if (plan.desc) f.desc_destroy(plan.desc);
+      for (lt::Layout layout : {plan.a, plan.b, plan.c})
+        if (layout) f.layout_destroy(layout);
+      throw;
+    }
+    return plans_.emplace(key, plan).first->second;
+  }
+
+  std::mutex mutex_;
+  lt::Handle handle_ = nullptr;
+  void* workspace_ = nullptr;
+  std::map<Key, Plan> plans_;
+};
+
+Context& context(gsa_device& device) {
+  static std::mutex mutex;
+  static auto* const contexts = new std::map<int, std::unique_ptr<Context>>();
+  std::lock_guard<std::mutex> lock(mutex);
+  auto& slot = (*contexts)[device.index];
+  if (!slot) slot = std::make_unique<Context>(device);
+  return *slot;
+}
+
+}  // namespace
+
+void gemm(gsa_device& device, const Gemm& call) {
+  if (call.m == 0 || call.n == 0 || call.batch == 0) return;
+  context(device).run(device, call);
+}
+
+}  // namespace gsa::cuda

@@ -1,0 +1,31 @@
+// Matrix products on the device through cuBLASLt: row-major, float32 or bfloat16 in and out, float32
+// accumulation (no tf32: float32 stays float32).
+#pragma once
+
+#include <cstdint>
+
+#include "device.h"
+
+namespace gsa::cuda {
+
+// C[m,n] = alpha * op(A) op(B) + beta * C (+ bias per column), for each of `batch` matrices. ld: row stride
+// of the stored matrix; stride: elements from one matrix of the batch to the next (0: the same for all).
+struct Gemm {
+  int32_t dtype = GSA_FLOAT32;  // of A, B and bias
+  int32_t c_dtype = GSA_FLOAT32;
+  bool trans_a = false, trans_b = false;
+  int64_t m = 0, n = 0, k = 0, batch = 1;
+  float alpha = 1.0f, beta = 0.0f;
+  const void* a = nullptr;
+  int64_t lda = 0, stride_a = 0;
+  const void* b = nullptr;
+  int64_t ldb = 0, stride_b = 0;
+  void* c = nullptr;
+  int64_t ldc = 0, stride_c = 0;
+  const void* bias = nullptr;  // [n]
+};
+
+// The same call always takes the same algorithm (chosen once per shape), so results repeat bit for bit.
+void gemm(gsa_device& device, const Gemm& call);
+
+}  // namespace gsa::cuda

@@ -1,0 +1,106 @@
+// What the plain (memory-bound) kernels share: element access in float, vectors of 16 bytes, block sums in a
+// fixed order.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstdint>
+
+#include "../abi/args.h"
+#include "device.h"
+
+namespace gsa::cuda {
+
+constexpr int kWarp = 32;
+
+__device__ __forceinline__ float to_float(float x) { return x; }
+__device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
+
+template <typename T>
+__device__ __forceinline__ T from_float(float x);
+template <>
+__device__ __forceinline__ float from_float<float>(float x) {
+  return x;
+}
+template <>
+__device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(float x) {
+  return __float2bfloat16_rn(x);
+}
+
+// N consecutive elements, moved as one access of up to 16 bytes.
+template <typename T, int N>
+struct alignas(sizeof(T) * N) Pack {
+  T x[N];
+};
+
+__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + __expf(-x)); }
+
+// Sum over the block, the same on every thread. kThreads is the block's size, a multiple of 32; `shared`
+// holds one value a warp. Warps are added in order, so the sum repeats bit for bit.
+template <int kThreads, typename T>
+__device__ __forceinline__ T block_sum(T value, T* shared) {
+#pragma unroll
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(~0u, value, offset);
+  if constexpr (kThreads == kWarp) return value;
+  __syncthreads();  // `shared` may still be read from the sum before
+  if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  T total = 0;
+#pragma unroll
+  for (int warp = 0; warp < kThreads / kWarp; ++warp) total += shared[warp];
+  return total;
+}
+
+template <int kThreads>
+__device__ __forceinline__ float block_max(float value, float* shared) {
+#pragma unroll
+  for (int offset = kWarp / 2; offset > 0; offset /= 2)
+    value = fmaxf(value, __shfl_xor_sync(~0u, value, offset));
+  if constexpr (kThreads == kWarp) return value;
+  __syncthreads();
+  if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  float largest = shared[0];
+#pragma unroll
+  for (int warp = 1; warp < kThreads / kWarp; ++warp) largest = fmaxf(largest, shared[warp]);
+  return largest;
+}
+
+// Blocks for a grid-stride loop over n items: enough to fill the device several times, never more than there
+// is work.
+inline unsigned grid_for(const gsa_device& device, int64_t n, int threads) {
+  const int64_t wanted = (n + threads - 1) / threads;
+  return static_cast<unsigned>(
+      std::clamp<int64_t>(wanted, 1, static_cast<int64_t>(device.multiprocessors) * 16));
+}
+
+// Device memory for the time of one op; freed in stream order.
+class Scratch {
+ public:
+  Scratch(gsa_device& device, uint64_t bytes)
+      : device_(device), bytes_(bytes), data_(bytes ? allocate(device, bytes) : nullptr) {}
+  ~Scratch() { release(device_, data_, bytes_); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  template <typename T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  gsa_device& device_;
+  uint64_t bytes_;
+  void* data_;
+};
+
+// Calls body(T{}) with the C++ type of a floating dtype.
+template <typename Body>
+void with_float_type(int32_t dtype, const char* name, Body&& body) {
+  if (dtype == GSA_FLOAT32) return body(float{});
+  if (dtype == GSA_BFLOAT16) return body(__nv_bfloat16{});
+  fail(GSA_INVALID_ARGUMENT, "Expected float32 or bfloat16 for %s but received %s", name, dtype_name(dtype));
+}
+
+}  // namespace gsa::cuda
