@@ -1,8 +1,8 @@
-import { GsaError } from '../native/errors.js';
+import { GsaError, expected, show } from '../native/errors.js';
 import { exec } from '../tensor/exec.js';
 import { noGrad, setRecorder, type Recorder, type Vjp } from '../tensor/recorder.js';
 import { keep, scope } from '../tensor/scope.js';
-import { shapeText } from '../tensor/shape.js';
+import { sameShape, shapeText } from '../tensor/shape.js';
 import { Tensor } from '../tensor/tensor.js';
 
 /** Where a gradient goes: to a leaf (a tensor with requiresGrad) or to output `output` of entry `entry`. */
@@ -91,33 +91,43 @@ export class Tape implements Recorder {
   }
 
   /** Adds d(loss)/d(leaf) to `.grad` of every leaf that took part, and forgets the recording. `seed` is the gradient of
-   * whatever follows with respect to `loss` (default 1).
-   * @throws GsaError INVALID_ARGUMENT when `loss` was not computed by this tape or is not one number and no seed is given. */
-  backward(loss: Tensor, seed?: Tensor): void {
-    const target = this.#target(loss);
-    if (target === null || 'leaf' in target)
-      throw new GsaError(
-        'INVALID_ARGUMENT',
-        'Expected a loss computed inside run() of this tape from tensors with requiresGrad, and not used in backward() before',
-        { op: 'backward' },
-      );
-    if (!seed && loss.size !== 1)
-      throw new GsaError(
-        'INVALID_ARGUMENT',
-        `Expected a loss of one element (or a seed) but received shape ${shapeText(loss.shape)}`,
-        { op: 'backward' },
-      );
+   * whatever follows with respect to `loss` (default 1). Several losses are several ends of one computation, each with a
+   * seed of its own.
+   * @throws GsaError INVALID_ARGUMENT when a loss was not computed by this tape, or is not one number and has no seed, or a
+   * seed does not fit; an error of a gradient rule passes through, and leaves may then hold part of their gradients. */
+  backward(loss: Tensor | readonly Tensor[], seed?: Tensor | readonly Tensor[]): void {
+    const losses = loss instanceof Tensor ? [loss] : loss;
+    const seeds = seed === undefined || seed instanceof Tensor ? [seed] : seed;
+    if (!Array.isArray(losses)) throw expected('a Tensor or a list of them', 'loss', loss, 'backward');
+    const ends = losses.map((one, i) => this.#end(one, seeds[i]));
     try {
       noGrad(() => {
-        const first = seed
-          ? seed.alias()
-          : Tensor.full(loss.shape, 1, { device: loss.device, dtype: loss.dtype });
-        this.#arrive(target, keep(first));
+        for (const { target, loss, seed } of ends) {
+          const first = seed
+            ? seed.alias()
+            : Tensor.full(loss.shape, 1, { device: loss.device, dtype: loss.dtype });
+          this.#arrive(target, keep(first));
+        }
         while (this.#entries.length > 0) this.#replay(this.#entries.pop()!);
       });
     } finally {
       this.dispose();
     }
+  }
+
+  #end(loss: Tensor, seed?: Tensor): { target: NonNullable<Target>; loss: Tensor; seed?: Tensor } {
+    const refuse = (message: string) => new GsaError('INVALID_ARGUMENT', message, { op: 'backward' });
+    if (!(loss instanceof Tensor)) throw refuse(`Expected a Tensor for loss but received ${show(loss)}`);
+    const target = this.#target(loss);
+    if (target === null || 'leaf' in target)
+      throw refuse(
+        'Expected a loss computed inside run() of this tape from tensors with requiresGrad, and not used in backward() before',
+      );
+    if (!seed && loss.size !== 1)
+      throw refuse(`Expected a loss of one element (or a seed) but received shape ${shapeText(loss.shape)}`);
+    if (seed && !(seed instanceof Tensor && sameShape(seed.shape, loss.shape) && seed.dtype === loss.dtype))
+      throw refuse(`Expected a seed like ${loss} but received ${seed instanceof Tensor ? seed : show(seed)}`);
+    return { target, loss, seed };
   }
 
   #replay(entry: Entry): void {
@@ -130,13 +140,18 @@ export class Tape implements Recorder {
           entry.inputs.map((t) => t !== null),
         ),
       );
-      grads.forEach((grad, i) => {
-        const to = entry.inputs[i] ?? null;
-        if (grad === null) return;
-        keep(grad);
-        if (to === null) grad.dispose();
-        else this.#arrive(to, grad);
-      });
+      const pending = new Set<Tensor>();
+      for (const grad of grads) if (grad) pending.add(keep(grad));
+      try {
+        grads.forEach((grad, i) => {
+          const to = entry.inputs[i] ?? null;
+          if (grad === null || to === null) return;
+          pending.delete(grad);
+          this.#arrive(to, grad);
+        });
+      } finally {
+        for (const unused of pending) unused.dispose();
+      }
     } finally {
       release(entry);
     }

@@ -1,7 +1,8 @@
 import { exec } from '../tensor/exec.js';
 import { record, recording } from '../tensor/recorder.js';
+import { shapeText } from '../tensor/shape.js';
 import { Tensor } from '../tensor/tensor.js';
-import { checkNumber, checkSame, checkTensor } from './check.js';
+import { checkNumber, checkSame, checkTensor, refuse } from './check.js';
 
 /** a + b for tensors of one shape and dtype.
  * @throws GsaError INVALID_ARGUMENT */
@@ -30,13 +31,14 @@ export function scale(x: Tensor, factor: number | Tensor): Tensor {
 
 function checkFactor(x: Tensor, factor: Tensor): void {
   checkTensor('scale', 'factor', factor, { dtype: 'float32', device: x.device });
-  checkNumber('scale', 'the size of factor', factor.size, '1', (n) => n === 1);
-  if (recording([factor])) checkNumber('scale', 'factor', Number.NaN, 'a tensor that needs no gradient');
+  if (factor.size !== 1) throw refuse('scale', 'one element', 'factor', `shape ${shapeText(factor.shape)}`);
+  if (recording([factor]))
+    throw refuse('scale', 'a tensor that needs no gradient', 'factor', 'one that does; use noGrad() for it');
 }
 
 function scaled(x: Tensor, factor: number | Tensor): Tensor {
   const y = Tensor.emptyLike(x);
   if (typeof factor === 'number') exec('add', { a: x }, { y }, { alpha: factor, beta: 0 });
-  else exec('scale', { x, factor }, { y }, {});
+  else exec('scale_by', { x, factor }, { y }, {});
   return y;
 }

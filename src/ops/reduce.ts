@@ -11,7 +11,7 @@ export function sum(x: Tensor): Tensor {
   const { shape, dtype, device } = x;
   record('sum', [x], [y], [], ([dy]) => {
     const dx = Tensor.full(shape, 1, { dtype, device });
-    exec('scale', { x: dx, factor: dy }, { y: dx }, {});
+    exec('scale_by', { x: dx, factor: dy }, { y: dx }, {});
     return [dx];
   });
   return y;

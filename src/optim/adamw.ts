@@ -198,23 +198,27 @@ function atLeastZero(name: string, value: unknown): number {
   return value;
 }
 
+function isGroup(item: NamedParameter | ParameterGroup): item is ParameterGroup {
+  return item !== null && typeof item === 'object' && 'params' in item && Array.isArray(item.params);
+}
+
 function asGroups(params: readonly NamedParameter[] | readonly ParameterGroup[]): ParameterGroup[] {
   if (!Array.isArray(params) || params.length === 0)
     throw expected('named parameters or groups of them', 'params', params, 'AdamW');
-  if (params.every((item) => Array.isArray(item))) return [{ params: params as readonly NamedParameter[] }];
-  for (const group of params as readonly ParameterGroup[])
-    if (!Array.isArray(group?.params))
-      throw expected('a list of named parameters', 'params', group?.params, 'AdamW');
-  return [...(params as readonly ParameterGroup[])];
+  const items: readonly (NamedParameter | ParameterGroup)[] = params;
+  const groups = items.filter(isGroup);
+  if (groups.length === items.length) return groups;
+  if (groups.length > 0) throw expected('only groups or only parameters', 'params', params, 'AdamW');
+  return [{ params: items as readonly NamedParameter[] }];
 }
 
 function checkNames(params: readonly NamedParameter[]): void {
   const names = new Set<string>();
   const tensors = new Set<Tensor>();
   for (const item of params) {
-    const [name, tensor] = item;
-    if (typeof name !== 'string' || !(tensor instanceof Tensor))
+    if (!Array.isArray(item) || typeof item[0] !== 'string' || !(item[1] instanceof Tensor))
       throw expected('a pair of name and Tensor', 'params', item, 'AdamW');
+    const [name, tensor] = item;
     if (names.has(name) || tensors.has(tensor))
       throw expected('each parameter once', 'params', name, 'AdamW');
     names.add(name);

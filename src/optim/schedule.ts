@@ -29,7 +29,8 @@ export function warmupCosine(options: WarmupCosineOptions): (step: number) => nu
   const last = total - 1;
   return (step) => {
     if (!Number.isSafeInteger(step) || step < 0) throw expected('an integer of at least 0', 'step', step, op);
-    if (step <= top) return warmup === 0 ? peak : (peak * (step + 1)) / warmup;
+    if (step === top) return peak;
+    if (step < top) return (peak * (step + 1)) / warmup;
     if (step >= last) return min;
     return min + ((peak - min) * (1 + Math.cos((Math.PI * (step - top)) / (last - top)))) / 2;
   };

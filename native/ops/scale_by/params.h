@@ -1,0 +1,36 @@
+// Arguments of scale_by, shared by every backend: y = factor[0] * x, with the factor in device memory, so
+// that nobody waits for it.
+#pragma once
+
+#include <cstdint>
+
+#include "../../abi/args.h"
+
+namespace gsa::scaling {
+
+struct ScaleBy {
+  int64_t n;  // elements of x
+  const float* x;
+  const float* factor;  // one element
+  float* y;             // like x; may be the memory of x
+};
+
+// scale_by: x factor -> y
+inline ScaleBy read_scale_by(const Args& args) {
+  const gsa_tensor &x = args.in(0), &factor = args.in(1), &y = args.out(0);
+  expect_dtype(x, GSA_FLOAT32, "x");
+  expect_contiguous(x, "x");
+  expect_dtype(factor, GSA_FLOAT32, "factor");
+  if (element_count(factor) != 1)
+    fail(GSA_INVALID_ARGUMENT, "Expected one element for factor but received shape %s",
+         shape_text(factor).c_str());
+  expect_dtype(y, GSA_FLOAT32, "y");
+  expect_contiguous(y, "y");
+  if (element_count(y) != element_count(x))
+    fail(GSA_INVALID_ARGUMENT, "Expected shape %s for y but received %s", shape_text(x).c_str(),
+         shape_text(y).c_str());
+  return {element_count(x), static_cast<const float*>(x.data), static_cast<const float*>(factor.data),
+          static_cast<float*>(y.data)};
+}
+
+}  // namespace gsa::scaling
