@@ -98,27 +98,41 @@ uint64_t expect_same_size(Napi::Env env, const Tensor& tensor, const Bytes& byte
 
 }  // namespace
 
-Storage::Storage(Napi::Env env, Device device, uint64_t bytes, std::shared_ptr<Counters> counters)
-    : device(device), bytes(bytes), counters(std::move(counters)), env_(env) {
+namespace {
+
+// Garbage collection is told of the most host memory that tensors ever held, not of every rise and fall: V8
+// starts a full collection for every 64 MiB that it learns of, and a training step, which disposes of all it
+// makes, would pay for dozens. A program that forgets to dispose goes past its mark and is collected.
+void tell_garbage_collector(Napi::Env env, Counters& counters) {
+  constexpr int64_t kStep = 16 << 20;
+  if (counters.host_bytes <= counters.host_bytes_told) return;
+  const int64_t more = (counters.host_bytes - counters.host_bytes_told + kStep - 1) / kStep * kStep;
+  int64_t total;
+  if (napi_adjust_external_memory(env, more, &total) == napi_ok) counters.host_bytes_told += more;
+}
+
+bool in_host_memory(const Device& device) { return std::strcmp(device.backend->name, "cpu") == 0; }
+
+}  // namespace
+
+Storage::Storage(Napi::Env env, Device device, uint64_t bytes, std::shared_ptr<Counters> shared)
+    : device(device),
+      bytes(bytes),
+      counters(std::move(shared)),
+      host_bytes_(in_host_memory(device) ? static_cast<int64_t>(bytes) : 0) {
   if (bytes > 0) {
     gsa_error error;
     check(env, device.backend->alloc(device.device, bytes, &data, &error), error);
   }
-  ++this->counters->alive;
-  tell_garbage_collector(static_cast<int64_t>(bytes));
+  ++counters->alive;
+  counters->host_bytes += host_bytes_;
+  tell_garbage_collector(env, *counters);
 }
 
 Storage::~Storage() {
   device.backend->free(device.device, data, bytes);
   --counters->alive;
-  tell_garbage_collector(-static_cast<int64_t>(bytes));
-}
-
-// Host memory only: garbage collection cannot relieve a GPU.
-void Storage::tell_garbage_collector(int64_t bytes_more) const {
-  int64_t total;
-  if (bytes > 0 && std::strcmp(device.backend->name, "cpu") == 0)
-    napi_adjust_external_memory(env_, bytes_more, &total);
+  counters->host_bytes -= host_bytes_;
 }
 
 Tensor& unwrap(const Napi::Value& value, const char* name) {

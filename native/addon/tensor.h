@@ -15,6 +15,8 @@ namespace gsa::addon {
 struct Counters {
   double finalized = 0;  // storages freed by garbage collection
   double alive = 0;
+  int64_t host_bytes = 0;       // that live storages hold in host memory
+  int64_t host_bytes_told = 0;  // that garbage collection knows of
 };
 
 // One allocation on a device, shared by a tensor and its views. Used by one Node.js thread only.
@@ -31,8 +33,7 @@ class Storage {
   const std::shared_ptr<Counters> counters;
 
  private:
-  void tell_garbage_collector(int64_t bytes_more) const;
-  const napi_env env_;
+  const int64_t host_bytes_;
 };
 
 struct Tensor {

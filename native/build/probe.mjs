@@ -110,12 +110,12 @@ export function probeHeaders(env, execPath, nodeVersion) {
   );
 }
 
-/** CMake and nvcc for the CUDA backend. */
-export function probeCuda(env) {
+/** CMake and nvcc for the CUDA backend. `usual` is where nvcc stands when no variable and no PATH leads there. */
+export function probeCuda(env, usual = ['/usr/local/cuda/bin/nvcc']) {
   const remedy =
     'install the CUDA toolkit 12.0 or newer and CMake 3.24 or newer, then run "npm rebuild flash-gsa"';
   const toolkits = [env.CUDA_HOME, env.CUDA_PATH].filter(Boolean).map((home) => join(home, 'bin', 'nvcc'));
-  const names = [env.CUDACXX, ...toolkits, 'nvcc', '/usr/local/cuda/bin/nvcc'].filter(Boolean);
+  const names = [env.CUDACXX, ...toolkits, 'nvcc', ...usual].filter(Boolean);
   const nvcc = names.map((name) => which(name, env)).find((found) => found);
   if (!nvcc) return failure('nvcc was not found', remedy);
   const version = parseVersion(output(nvcc, ['--version'], env), /release (\d+\.\d+)/);

@@ -125,8 +125,10 @@ test('a handle of another addon is refused by its type tag', (t) => {
   t.teardown(() => server.close());
   return new Promise<void>((resolve) => {
     server.listen(0, '127.0.0.1', () => {
-      const { _handle } = server as unknown as { _handle: { _externalStream: unknown } };
-      const foreign = _handle._externalStream;
+      const inner = server as unknown as { _handle: { _externalStream: unknown } };
+      const {
+        _handle: { _externalStream: foreign },
+      } = inner;
       for (const [name, args] of [
         ['dispose', [foreign]],
         ['view', [foreign, [1], [1], 0]],

@@ -26,10 +26,10 @@ export interface ChildResult {
   stderr: string;
 }
 
-/** Runs CommonJS source in a child process, where `addon` is the raw addon. */
-export function child(source: string, env: Record<string, string> = {}, flags: string[] = []): ChildResult {
-  const prelude = `const addon = require(${JSON.stringify(ADDON_PATH)});`;
-  const result = spawnSync(process.execPath, [...flags, '-e', `${prelude}\n${source}`], {
+/** Runs CommonJS source in a child process, where `addon` is the raw addon unless `load` is false. */
+export function child(source: string, env: Record<string, string> = {}, load = true): ChildResult {
+  const prelude = load ? `const addon = require(${JSON.stringify(ADDON_PATH)});\n` : '';
+  const result = spawnSync(process.execPath, ['-e', prelude + source], {
     env: { ...process.env, ...env },
     encoding: 'utf8',
     timeout: 60_000,
