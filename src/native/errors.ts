@@ -2,7 +2,8 @@
  * backend has no code for; `OUT_OF_MEMORY` nothing was changed and smaller work may succeed; `DEVICE_LOST` the device
  * is unusable until the process restarts; `USE_AFTER_DISPOSE` a tensor or scope was used after its end; `NOT_BUILT` a
  * native part is missing; `INVALID_CONFIG` / `INVALID_FILE` a configuration or file is malformed; `IO` the operating
- * system refused; `ABORTED` the caller's signal or Ctrl-C; `INTERNAL` a bug in this package. */
+ * system refused; `ABORTED` the caller's signal or Ctrl-C; `DIVERGED` a model's
+ * weights or gradients are no longer finite; `INTERNAL` a bug in this package. */
 export type GsaErrorCode =
   | 'INVALID_ARGUMENT'
   | 'UNSUPPORTED'
@@ -14,6 +15,7 @@ export type GsaErrorCode =
   | 'INVALID_FILE'
   | 'IO'
   | 'ABORTED'
+  | 'DIVERGED'
   | 'INTERNAL';
 
 /** The one error type of this package. `code` is for programs, `op` names the operation that refused, and the message

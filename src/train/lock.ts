@@ -43,7 +43,7 @@ function readOwner(path: string): Owner | null {
 /** Keeps two trainings out of one folder: `<folder>/.lock` names the process that writes there. A lock whose process has
  * died (or that is unreadable, which linking a complete file rules out for ours) is taken over.
  * @returns a function that gives the lock back
- * @throws GsaError INVALID_ARGUMENT when a live process, or one on another machine, holds it; IO. */
+ * @throws GsaError IO when a live process, or one on another machine, holds it, or the system refuses. */
 export function lockFolder(folder: string): () => void {
   const path = join(folder, '.lock');
   const mine = join(folder, `.lock.${process.pid}`);
@@ -91,12 +91,12 @@ function takeStale(path: string, aside: string): void {
 function refuseLive(holder: Owner, path: string): void {
   if (holder.host !== hostname())
     throw new GsaError(
-      'INVALID_ARGUMENT',
+      'IO',
       `Expected an output folder that no other training uses, but ${path} is held by process ${holder.pid} on ${holder.host}; wait for it, choose another output, or delete that file if it no longer runs`,
     );
   if (alive(holder))
     throw new GsaError(
-      'INVALID_ARGUMENT',
+      'IO',
       `Expected an output folder that no other training uses, but process ${holder.pid} is training in it (${path}); stop it or choose another output`,
     );
 }

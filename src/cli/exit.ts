@@ -1,0 +1,22 @@
+import { GsaError } from '../native/errors.js';
+
+/** Exit codes of every command; docs/cli.md prints this table. */
+export const EXIT_CODES = {
+  0: 'done; for `verify`, every check passed',
+  1: 'failed: a file, device or check was not as needed; the message says what to do',
+  2: 'wrong usage: an unknown flag, a malformed value, or a configuration that was refused',
+  130: 'ended by Ctrl-C (SIGINT), after saving what can be resumed',
+  143: 'ended by SIGTERM, after saving what can be resumed',
+} as const;
+
+/** Environment variables that the commands read; docs/cli.md prints this table. */
+export const ENVIRONMENT = {
+  NO_COLOR: 'any value: no colours, as on a stream that is not a terminal',
+  FLASH_GSA_DEBUG: '`1`: errors are printed with their stack and cause',
+} as const;
+
+/** The exit code for an error that ended a command. */
+export function exitCodeOf(error: unknown): number {
+  if (!(error instanceof GsaError)) return 1;
+  return error.code === 'INVALID_CONFIG' || error.code === 'INVALID_ARGUMENT' ? 2 : 1;
+}

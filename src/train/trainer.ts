@@ -1,0 +1,141 @@
+import { join } from 'node:path';
+import { Tape } from '../autograd/tape.js';
+import { openSafetensors, writeSafetensors } from '../io/safetensors.js';
+import type { GSAForCausalLM } from '../models/index.js';
+import { GsaError } from '../native/errors.js';
+import { AdamW, clipScale, decayGroups } from '../optim/index.js';
+import { noGrad } from '../tensor/recorder.js';
+import { scope } from '../tensor/scope.js';
+import { sameShape, shapeText } from '../tensor/shape.js';
+import { Tensor } from '../tensor/tensor.js';
+import type { TrainConfig } from './schema.js';
+
+/** A micro-batch on the host, both row-major [sequences, seqLen]; the label of a position is the token after it. */
+export interface Batch {
+  readonly ids: Int32Array;
+  readonly labels: Int32Array;
+  readonly sequences: number;
+}
+
+export interface StepOutcome {
+  /** Mean over the step's tokens, nats; not finite when the step was skipped. */
+  readonly loss: number;
+  readonly gradNorm: number;
+  readonly tokens: number;
+  readonly skipped: boolean;
+}
+
+const OPTIMIZER_FILE = 'optimizer.safetensors';
+const IGNORED = -100;
+
+function countLabels(labels: Int32Array): number {
+  let n = 0;
+  for (const label of labels) if (label !== IGNORED) n++;
+  return n;
+}
+
+/** A model with its optimizer: one step, one validation, and both halves of a checkpoint. Knows nothing of files' places,
+ * schedules or loops. */
+export class Trainer {
+  readonly model: GSAForCausalLM;
+  readonly optimizer: AdamW;
+  readonly #tape = new Tape();
+  readonly #clip: number;
+
+  constructor(model: GSAForCausalLM, config: TrainConfig) {
+    this.model = model;
+    const { lr, betas, eps, weightDecay, clip } = config.optimizer;
+    this.optimizer = new AdamW(decayGroups(model.namedParameters(), weightDecay), {
+      lr,
+      betas: betas as [number, number],
+      eps,
+    });
+    this.#clip = clip ?? Infinity;
+  }
+
+  /** Summed loss and token count of one micro-batch; run inside the tape for gradients. */
+  #loss(batch: Batch): { loss: Tensor; tokens: number } {
+    const shape = [batch.sequences, batch.ids.length / batch.sequences];
+    const options = { dtype: 'int32', device: this.model.device } as const;
+    return scope(() =>
+      this.model.loss(Tensor.from(batch.ids, shape, options), Tensor.from(batch.labels, shape, options), {
+        tokens: countLabels(batch.labels),
+      }),
+    );
+  }
+
+  /** One update from the mean gradient over all tokens of the micro-batches, clipped. When the loss or a gradient is not
+   * finite, weights and moments stay as they are. */
+  step(batches: readonly Batch[], lr: number): StepOutcome {
+    this.optimizer.zeroGrad();
+    let sum = 0;
+    let tokens = 0;
+    for (const batch of batches) {
+      const counted = this.#tape.run(() => this.#loss(batch));
+      try {
+        sum += counted.loss.item();
+        tokens += counted.tokens;
+        this.#tape.backward(counted.loss);
+      } finally {
+        counted.loss.dispose();
+      }
+    }
+    const { scale, norm } = clipScale(this.model.parameters(), {
+      maxNorm: this.#clip,
+      gradScale: 1 / tokens,
+    });
+    try {
+      const gradNorm = norm.item();
+      const skipped = !Number.isFinite(gradNorm) || !Number.isFinite(sum);
+      this.optimizer.step({ lr, scale, finite: !skipped });
+      return { loss: sum / tokens, gradNorm, tokens, skipped };
+    } finally {
+      scale.dispose();
+      norm.dispose();
+      this.optimizer.zeroGrad();
+    }
+  }
+
+  /** Summed loss and token count of a batch, without gradients. */
+  evaluate(batch: Batch): { sum: number; tokens: number } {
+    return noGrad(() => {
+      const { loss, tokens } = this.#loss(batch);
+      try {
+        return { sum: loss.item(), tokens };
+      } finally {
+        loss.dispose();
+      }
+    });
+  }
+
+  /** Writes model.safetensors, config.json and optimizer.safetensors. @throws GsaError IO */
+  save(folder: string): void {
+    this.model.save(folder);
+    const entries = [...this.optimizer.state()].map(([name, tensor]) => ({
+      name,
+      dtype: tensor.dtype,
+      shape: tensor.shape,
+      data: () => tensor.toHost(),
+    }));
+    writeSafetensors(join(folder, OPTIMIZER_FILE), entries, { steps: String(this.optimizer.stepCount) });
+  }
+
+  /** Reads the moments and master copies that save() wrote, one at a time; the weights come with the model.
+   * @throws GsaError INVALID_FILE when they are not of this model's parameters, IO */
+  restoreOptimizer(folder: string): void {
+    const path = join(folder, OPTIMIZER_FILE);
+    using file = openSafetensors(path);
+    const state = this.optimizer.state();
+    for (const [name, tensor] of state)
+      if (!file.has(name) || !sameShape(file.info(name).shape, tensor.shape))
+        throw new GsaError('INVALID_FILE', `${path}: Expected ${name} of shape ${shapeText(tensor.shape)}`);
+    for (const [name, tensor] of state) tensor.write(file.read(name).data);
+    this.optimizer.stepCount = Number(file.metadata['steps']);
+  }
+
+  dispose(): void {
+    this.#tape.dispose();
+    this.optimizer.dispose();
+    this.model.dispose();
+  }
+}
