@@ -17,8 +17,8 @@ const SRC_ORDER = [
   'generate',
   'train',
   'verify',
-  'doctor',
   'bench',
+  'doctor',
   'cli',
 ];
 const MAX_LINES = 500;

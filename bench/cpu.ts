@@ -1,0 +1,24 @@
+// The CPU's numbers: `npm run bench` times every kind of work on all cores and writes bench/results/cpu.json. Run it on a
+// quiet machine; the stamp keeps the load average. Arguments: --seconds N per case (default 2), --out FILE.
+import { parseArgs } from 'node:util';
+import { join } from 'node:path';
+import { BENCH_KINDS, runBench } from '#src/bench/bench.js';
+import { formatReport } from '#src/bench/report.js';
+import { writeFileAtomic } from '#src/io/atomic.js';
+import { packageRoot } from '#src/native/load.js';
+import { device } from '#src/tensor/device.js';
+
+const { values } = parseArgs({
+  options: { seconds: { type: 'string', default: '2' }, out: { type: 'string' } },
+});
+const cpu = device('cpu');
+const command = `npm run bench -- --seconds ${values.seconds}`;
+const reports = BENCH_KINDS.map((kind) => {
+  const report = runBench(kind, { device: cpu, budgetMs: Number(values.seconds) * 1e3, command });
+  console.log(`${formatReport(report)}\n`);
+  return report;
+});
+const out = values.out ?? join(packageRoot(), 'bench', 'results', 'cpu.json');
+writeFileAtomic(out, `${JSON.stringify(reports, null, 2)}\n`);
+console.log(out);
+if (!reports.every((report) => report.pass)) process.exitCode = 1;
