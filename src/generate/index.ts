@@ -1,8 +1,3 @@
 export { generate, type GenerateOptions, type Generation } from './generate.js';
 export { type SamplingOptions } from './sampler.js';
-export {
-  generateText,
-  loadForGeneration,
-  type GenerateTextOptions,
-  type TextGeneration,
-} from './text.js';
+export { generateText, loadForGeneration, type GenerateTextOptions, type TextGeneration } from './text.js';

@@ -65,13 +65,9 @@ function argmax(logits: Float32Array): number {
 export function sampleToken(logits: Float32Array, sampling: Sampling, u: number): number {
   const top = logits[argmax(logits)]!;
   if (!Number.isFinite(top) || logits.some(Number.isNaN))
-    throw new GsaError(
-      'DIVERGED',
-      'Expected finite logits but received others: the weights have diverged',
-      {
-        op: 'generate',
-      },
-    );
+    throw new GsaError('DIVERGED', 'Expected finite logits but received others: the weights have diverged', {
+      op: 'generate',
+    });
   if (sampling.greedy) return argmax(logits);
   const weights = Float64Array.from(logits, (x) => Math.exp((x - top) / sampling.temperature));
   const total = weights.reduce((a, b) => a + b, 0);

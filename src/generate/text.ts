@@ -96,7 +96,10 @@ export async function generateText(
 /** The configuration's end token where it has one in the vocabulary, and the tokenizer's. */
 function stopsOf(model: GSAForCausalLM, tokenizer: Tokenizer): number[] {
   const eos = model.config.eos_token_id;
-  return [...(typeof eos === 'number' ? [eos] : (eos ?? [])), ...(tokenizer.eosId === null ? [] : [tokenizer.eosId])];
+  return [
+    ...(typeof eos === 'number' ? [eos] : (eos ?? [])),
+    ...(tokenizer.eosId === null ? [] : [tokenizer.eosId]),
+  ];
 }
 
 /** Loads a model folder with the tokenizer.json in it.
@@ -107,7 +110,10 @@ export function loadForGeneration(
 ): { model: GSAForCausalLM; tokenizer: Tokenizer } {
   const file = join(folder, TOKENIZER_FILE);
   if (!existsSync(file))
-    throw new GsaError('INVALID_FILE', `Expected ${TOKENIZER_FILE} in ${folder} but it is missing; copy the one that the model was trained with`);
+    throw new GsaError(
+      'INVALID_FILE',
+      `Expected ${TOKENIZER_FILE} in ${folder} but it is missing; copy the one that the model was trained with`,
+    );
   const tokenizer = loadTokenizer(file);
   const model = GSAForCausalLM.load(folder, options);
   if (tokenizer.vocabSize > model.config.vocab_size) {

@@ -2,6 +2,9 @@ import { z } from 'zod';
 
 // Every description below is a line of docs/training-config.md: test/train/config-docs.test.ts writes that table.
 
+/** Tokens of a vocabulary that is trained because none was named. */
+export const DEFAULT_VOCABULARY = 4096;
+
 const positive = z.int().min(1);
 const count = z.int().min(0);
 
@@ -22,8 +25,15 @@ const data = z.strictObject({
     .transform((paths) => (typeof paths === 'string' ? [paths] : paths))
     .describe('Text to train on: .txt and .jsonl files, or folders searched for them.'),
   tokenizer: tokenizer
-    .prefault({ train: {} })
-    .describe('Path of a `tokenizer.json`, or `{ "train": { "vocabSize": N } }` to train one on this text.'),
+    .optional()
+    .describe(
+      'Path of a `tokenizer.json`, or `{ "train": { "vocabSize": N } }` to train one on this text. When absent: the one in the model folder, else a new one of 4096 tokens.',
+    ),
+  separator: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('Cuts a .txt file into documents wherever this string stands; a file is one when absent.'),
   textField: z.string().min(1).default('text').describe('The field of a .jsonl line that holds its text.'),
   seqLen: z.int().min(2).default(512).describe('Tokens a sequence.'),
   validationFraction: z
