@@ -1,5 +1,5 @@
 // Builds the CUDA backend where nvcc is found: build-cuda/Release/gsa_cuda.so, by cmake-js.
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { probeCuda } from './probe.mjs';
@@ -48,13 +48,15 @@ export async function buildCuda({ root, env, execPath, previous }) {
     `--CDCMAKE_CUDA_COMPILER=${found.nvcc}`,
   ];
   const result = await run(execPath, args, { cwd: root, env });
-  if (!result.ok)
+  if (!result.ok) {
+    rmSync(join(root, CUDA_LIBRARY), { force: true }); // of older sources, if there is one
     return {
       built: false,
       reason: `the build of the CUDA backend failed after ${result.seconds.toFixed(0)} s`,
       remedy: 'see the end of the build log in build/flash-gsa-build.json',
       log: tail(result.log),
     };
+  }
   return {
     built: true,
     fingerprint: key,

@@ -6,6 +6,7 @@
 #include "blas.h"
 #include "host.h"
 #include "parallel.h"
+#include "simd/isa.h"
 
 namespace gsa::cpu {
 
@@ -68,8 +69,10 @@ gsa_device_info describe_device() {
   gsa_device_info info{};
   const Blas* library = blas();
   std::snprintf(info.name, sizeof info.name, "%s", processor_name().c_str());
-  std::snprintf(info.detail, sizeof info.detail, "%s, %s", instruction_set(),
-                library ? library->name.c_str() : "no BLAS: own matrix kernels");
+  const char* products = library ? library->name.c_str() : "no BLAS: own matrix kernels";
+  const std::string& problem = isa_problem();
+  std::snprintf(info.detail, sizeof info.detail, "%s kernels, %s%s%s", isa_name(), products,
+                problem.empty() ? "" : "; ", problem.c_str());
   info.total_bytes = memory_limit_bytes();
   info.free_bytes = available_memory_bytes();
   info.units = thread_count();

@@ -206,16 +206,4 @@ void check_environment() {
          "Expected an integer from 1 to %d for FLASH_GSA_THREADS but received \"%.40s\"", kMaxThreads, text);
 }
 
-const char* instruction_set() {
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f")) return "AVX-512";
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "AVX2+FMA";
-  return "SSE2";
-#elif defined(__aarch64__)
-  return "NEON";
-#else
-  return "scalar";
-#endif
-}
-
 }  // namespace gsa::cpu

@@ -23,8 +23,7 @@ uint64_t memory_limit_bytes();
 // What could be allocated now without swapping or meeting the OOM killer (an estimate by the system).
 uint64_t available_memory_bytes();
 
-// "Intel(R) Xeon(R) Platinum 8481C", and "AVX-512", "AVX2+FMA", "SSE2", "NEON": what the processor has.
+// "Intel(R) Xeon(R) Platinum 8481C".
 std::string processor_name();
-const char* instruction_set();
 
 }  // namespace gsa::cpu
