@@ -27,9 +27,20 @@ export function narrow(x: Tensor, dim: number, start: number, length: number): T
   const y = part.contiguousCopy();
   part.dispose();
   const whole = x.shape;
+  const outer = whole.slice(0, dim).reduce((n, extent) => n * extent, 1);
+  const inner = whole.slice(dim + 1).reduce((n, extent) => n * extent, 1);
   record('narrow', [x], [y], [], ([dy]) => {
     const dx = Tensor.zeros(whole, { dtype: dy!.dtype, device: dy!.device });
-    exec('cast', { x: dy }, { y: dx.narrow(dim, start, length) }, {});
+    // Copies write contiguous memory, so one copy per block of consecutive elements: few where `dim` is among the first.
+    const to = dx.view([outer, whole[dim]! * inner]);
+    const from = dy!.view([outer, length * inner]);
+    for (let i = 0; i < outer && length > 0; i++)
+      exec(
+        'cast',
+        { x: from.narrow(0, i, 1) },
+        { y: to.narrow(0, i, 1).narrow(1, start * inner, length * inner) },
+        {},
+      );
     return [dx];
   });
   return y;

@@ -76,22 +76,20 @@ export class Tensor {
   }
 
   static emptyLike(other: Tensor, options: TensorOptions = {}): Tensor {
-    return Tensor.empty(other.shape, { dtype: other.dtype, device: other.device, ...options });
+    return Tensor.empty(other.shape, like(other, options));
   }
 
   static zerosLike(other: Tensor, options: TensorOptions = {}): Tensor {
-    return Tensor.zeros(other.shape, { dtype: other.dtype, device: other.device, ...options });
+    return Tensor.zeros(other.shape, like(other, options));
   }
 
   /** Copies host data. Numbers are rounded to the dtype; a typed array must be the dtype's own (bfloat16: Uint16Array of
    * raw bits) or a Float32Array for bfloat16. `shape` defaults to one dimension. */
-  static from(
-    data: HostArray | readonly number[],
-    shape: Shape = [data.length],
-    options: TensorOptions = {},
-  ): Tensor {
+  static from(data: HostArray | readonly number[], shape?: Shape, options: TensorOptions = {}): Tensor {
+    if (!Array.isArray(data) && !ArrayBuffer.isView(data))
+      throw expected('numbers or a typed array', 'data', data, 'Tensor.from');
     const dtype = checkDType(options.dtype ?? dtypeOfHost(data));
-    const dims = inferShape(shape, data.length);
+    const dims = inferShape(shape ?? [data.length], data.length);
     const host = toHost(data, dtype);
     const tensor = Tensor.empty(dims, { ...options, dtype });
     tensor.write(host);
@@ -229,6 +227,7 @@ export class Tensor {
 
   /** The one element of a tensor of size 1, as a number. */
   item(): number {
+    void this.handle; // a disposed tensor is the more telling complaint
     if (this.size !== 1) throw expected('a tensor of one element', 'item()', shapeText(this.shape));
     return this.toFloat32()[0]!;
   }
@@ -258,6 +257,10 @@ export class Tensor {
 
 defineTensor((value) => value instanceof Tensor);
 
+function like(other: Tensor, options: TensorOptions): TensorOptions {
+  return { dtype: options.dtype ?? other.dtype, device: options.device ?? other.device };
+}
+
 function dtypeOfHost(data: HostArray | readonly number[]): DType {
   if (data instanceof Int32Array) return 'int32';
   if (data instanceof BigInt64Array) return 'int64';
@@ -270,9 +273,13 @@ function toHost(data: HostArray | readonly number[], dtype: DType): HostArray {
   if (data instanceof (Own as unknown as typeof Float32Array)) return data as HostArray;
   if (dtype === 'bfloat16' && (Array.isArray(data) || data instanceof Float32Array))
     return Uint16Array.from(data as ArrayLike<number>, toBFloat16);
-  if (Array.isArray(data)) {
-    if (dtype === 'int64') return BigInt64Array.from(data as number[], (n) => BigInt(n));
-    return dtype === 'int32' ? Int32Array.from(data as number[]) : Float32Array.from(data as number[]);
-  }
-  throw expected(`numbers or a ${Own.name}`, `data of dtype ${dtype}`, data);
+  if (!Array.isArray(data))
+    throw expected(`numbers or a ${Own.name}`, `data of dtype ${dtype}`, data, 'Tensor.from');
+  const numbers = data as readonly number[];
+  if (dtype === 'float32') return Float32Array.from(numbers);
+  // A typed array would wrap or truncate what it cannot hold.
+  const holds = dtype === 'int32' ? (n: number) => n === (n | 0) : Number.isSafeInteger;
+  const misfit = numbers.find((n) => !holds(n));
+  if (misfit !== undefined) throw expected(`an integer that ${dtype} holds`, 'data', misfit, 'Tensor.from');
+  return dtype === 'int32' ? Int32Array.from(numbers) : BigInt64Array.from(numbers, BigInt);
 }

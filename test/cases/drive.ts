@@ -1,0 +1,80 @@
+import type { Device } from '#src/tensor/device.js';
+import { scope } from '#src/tensor/scope.js';
+import { Tensor } from '#src/tensor/tensor.js';
+import { randomFrom } from '../random.js';
+import type { CaseValues, OpCase } from './types.js';
+
+/** The inputs of a case as float64 that are exact in float32. */
+export function drawInputs(one: OpCase): CaseValues {
+  const random = randomFrom(one.seed);
+  return Object.fromEntries(
+    Object.entries(one.inputs).map(([name, { shape, draw }]) => {
+      const size = shape.reduce((n, extent) => n * extent, 1);
+      return [name, Float64Array.from({ length: size }, (_, i) => Math.fround(draw(random, i)))];
+    }),
+  );
+}
+
+/** They on a device, asking for gradients where the case does. */
+export function toTensors(one: OpCase, values: CaseValues, device: Device): Record<string, Tensor> {
+  return Object.fromEntries(
+    Object.entries(one.inputs).map(([name, { shape, dtype = 'float32', grad }]) => {
+      const data = dtype === 'int32' ? Int32Array.from(values[name]!) : Float32Array.from(values[name]!);
+      const tensor = Tensor.from(data, shape, { device, dtype });
+      tensor.requiresGrad = grad ?? dtype === 'float32';
+      return [name, tensor];
+    }),
+  );
+}
+
+/** Random weights of the outputs: the loss under test is their weighted sum. */
+export function outputWeights(one: OpCase, outputs: readonly Float64Array[]): Float64Array[] {
+  const random = randomFrom(one.seed + 1000);
+  return outputs.map((y) => y.map(() => Math.fround(random.normal())));
+}
+
+/** d(weighted sum of the reference's outputs) / d(inputs) by central differences in float64: good to about 1e-9. */
+export function referenceGradients(
+  one: OpCase,
+  values: CaseValues,
+  weights: readonly Float64Array[],
+): Record<string, Float64Array> {
+  const loss = (at: CaseValues): number =>
+    one
+      .reference(at)
+      .reduce((sum, y, i) => sum + y.reduce((part, value, j) => part + value * weights[i]![j]!, 0), 0);
+  const gradients: Record<string, Float64Array> = {};
+  for (const [name, { dtype = 'float32', grad = dtype === 'float32' }] of Object.entries(one.inputs)) {
+    if (!grad) continue;
+    const moved = Float64Array.from(values[name]!);
+    const at = { ...values, [name]: moved };
+    gradients[name] = moved.map((x, i) => {
+      const h = 1e-5 * Math.max(1, Math.abs(x));
+      moved[i] = x + h;
+      const up = loss(at);
+      moved[i] = x - h;
+      const down = loss(at);
+      moved[i] = x;
+      return (up - down) / (2 * h);
+    });
+  }
+  return gradients;
+}
+
+/** ‖x − reference‖ / ‖reference‖; the plain norm of x where the reference is zero. NaN and infinity count as infinite. */
+export function relativeError(x: ArrayLike<number>, reference: ArrayLike<number>): number {
+  if (x.length !== reference.length) return Infinity;
+  let difference = 0;
+  let size = 0;
+  for (let i = 0; i < x.length; i++) {
+    difference += (x[i]! - reference[i]!) ** 2;
+    size += reference[i]! ** 2;
+  }
+  if (!Number.isFinite(difference)) return Infinity;
+  return Math.sqrt(difference) / (size > 0 ? Math.sqrt(size) : 1);
+}
+
+/** Runs a case without recording and returns its outputs on the host. */
+export function runOnHost(one: OpCase, values: CaseValues, device: Device): Float32Array[] {
+  return scope(() => one.run(toTensors(one, values, device)).map((y) => y.toFloat32()));
+}

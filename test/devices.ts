@@ -1,0 +1,20 @@
+import { device, type Device } from '#src/tensor/device.js';
+
+/** The devices that suites run on: the CPU, and the first GPU where there is one. Without one the reason is said once, on
+ * stderr, since a silent skip would look like a pass. */
+export function testDevices(): readonly Device[] {
+  found ??= probe();
+  return found;
+}
+
+let found: readonly Device[] | null = null;
+
+function probe(): readonly Device[] {
+  const cpu = device('cpu');
+  try {
+    return [cpu, device('cuda:0')];
+  } catch (error) {
+    process.stderr.write(`SKIPPED: all tests on cuda:0 (${(error as Error).message})\n`);
+    return [cpu];
+  }
+}
