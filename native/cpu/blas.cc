@@ -8,7 +8,6 @@
 #include <memory>
 
 #include "../abi/args.h"
-#include "parallel.h"
 
 namespace gsa::cpu {
 
@@ -97,15 +96,16 @@ Library load() {
   return found;
 }
 
-void apply_threads(const Library& found, int count) {
-  if (found.set_threads) found.set_threads(count);
-  if (found.set_threads_wide) found.set_threads_wide(count);
+// Threads of its own would go on spinning after a call, on the cores that the pool needs for the next op.
+void use_one_thread(const Library& found) {
+  if (found.set_threads) found.set_threads(1);
+  if (found.set_threads_wide) found.set_threads_wide(1);
 }
 
 const Library& library() {
   static const Library* const found = [] {
     auto* loaded = new Library(load());
-    if (loaded->blas.sgemm) apply_threads(*loaded, thread_count());
+    use_one_thread(*loaded);
     return loaded;
   }();
   return *found;
@@ -132,7 +132,5 @@ void check_blas() {
 bool blas_allowed() { return allowed.load(); }
 
 void allow_blas(bool value) { allowed.store(value); }
-
-void set_blas_threads(int count) { apply_threads(library(), count); }
 
 }  // namespace gsa::cpu

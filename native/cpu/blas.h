@@ -18,8 +18,8 @@ struct Blas {
 };
 
 // The library in use, or null: none is installed, FLASH_GSA_BLAS=none, or the "blas" option is 0. It runs on
-// as many threads as the pool has. Looks for a library on the first call; FLASH_GSA_BLAS=PATH takes that one
-// alone.
+// the calling thread alone: gemm.cc spreads the tiles of a product over the pool. Looks for a library on the
+// first call; FLASH_GSA_BLAS=PATH takes that one alone.
 const Blas* blas();
 
 // Throws OpError(GSA_INVALID_ARGUMENT) when FLASH_GSA_BLAS names a library that cannot be used.
@@ -27,8 +27,5 @@ void check_blas();
 
 bool blas_allowed();
 void allow_blas(bool allowed);
-
-// To be called when the pool's thread count changes.
-void set_blas_threads(int count);
 
 }  // namespace gsa::cpu

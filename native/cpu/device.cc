@@ -25,10 +25,7 @@ constexpr double kMostBytes = 9007199254740992.0;  // 2^53: what a JavaScript nu
 const Option kOptions[] = {
     {"threads", 1, 1024,
      [](gsa_device&) { return static_cast<double>(thread_count()); },
-     [](gsa_device&, double value) {
-       set_thread_count(static_cast<int>(value));
-       set_blas_threads(static_cast<int>(value));
-     }},
+     [](gsa_device&, double value) { set_thread_count(static_cast<int>(value)); }},
     {"memory_limit", 0, kMostBytes,
      [](gsa_device& device) { return static_cast<double>(device.allocator.memory_limit()); },
      [](gsa_device& device, double value) { device.allocator.set_memory_limit(static_cast<uint64_t>(value)); }},

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
+#include "blas.h"
 #include "gemm_kernels.h"
 #include "parallel.h"
 #include "scratch.h"
@@ -28,6 +30,7 @@ constexpr int64_t kTileRows =
 constexpr int64_t kTileColumns = 256;
 constexpr int64_t kPassRows = 16 * kTileRows;  // packed at once by all threads together
 constexpr int64_t kPassColumns = 16 * kTileColumns;
+constexpr double kSerialBelow = 64.0 * 64 * 64;  // multiply-adds that are not worth a second thread
 
 struct Kernels {
   int64_t mr, nr;
@@ -71,6 +74,7 @@ const float* at_b(const Gemm& g, int64_t p, int64_t j) {
 void sgemm_serial(const Gemm& g) {
   if (g.m <= 0 || g.n <= 0) return;
   if (g.k <= 0 || g.alpha == 0.0f) return scale_output(g);
+  if (is_thin(g)) return sgemm_thin(g, false);
   const Kernels& kern = kernels();
   GemmTile t = {};
   t.alpha = g.alpha;
@@ -150,12 +154,42 @@ void sgemm_parallel(const Gemm& g) {
   }
 }
 
+// Indices of the C interface to BLAS are 32-bit.
+bool fits_blas(const Gemm& g) {
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  return std::max({g.m, g.n, g.k, g.lda, g.ldb, g.ldc}) <= kMost;
+}
+
+// An edge of a tile for BLAS: a few tiles per side, so that many threads find work, but not so small that
+// packing A and B anew for every tile is felt. Depends on the shape alone, and so does the result.
+int64_t blas_tile(int64_t extent) { return std::clamp<int64_t>(round_up(extent / 4, 64), 256, 1024); }
+
+// BLAS on one thread for each tile of C. Its own threads would go on spinning after the call, on the cores
+// that the next op needs.
+void sgemm_blas(const Gemm& g, const Blas& library) {
+  const int64_t rows = blas_tile(g.m), columns = blas_tile(g.n);
+  const int64_t across = (g.n + columns - 1) / columns;
+  parallel_for((g.m + rows - 1) / rows * across, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t tile = begin; tile < end; ++tile) {
+      const int64_t i = tile / across * rows, j = tile % across * columns;
+      library.sgemm(kCblasRowMajor, g.trans_a ? kCblasTrans : kCblasNoTrans,
+                    g.trans_b ? kCblasTrans : kCblasNoTrans, static_cast<int>(std::min(rows, g.m - i)),
+                    static_cast<int>(std::min(columns, g.n - j)), static_cast<int>(g.k), g.alpha,
+                    at_a(g, i, 0), static_cast<int>(g.lda), at_b(g, 0, j), static_cast<int>(g.ldb), g.beta,
+                    g.c + i * g.ldc + j, static_cast<int>(g.ldc));
+    }
+  });
+}
+
 }  // namespace
 
 void sgemm(const Gemm& g) {
   if (g.m <= 0 || g.n <= 0) return;
   if (g.k <= 0 || g.alpha == 0.0f) return scale_output(g);
-  if (g.m * g.n * g.k < 64 * 64 * 64) return sgemm_serial(g);
+  if (is_thin(g)) return sgemm_thin(g, true);
+  if (static_cast<double>(g.m) * g.n * g.k < kSerialBelow) return sgemm_serial(g);
+  const Blas* library = blas();
+  if (library && fits_blas(g)) return sgemm_blas(g, *library);
   sgemm_parallel(g);
 }
 

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "gemm.h"
+
 namespace gsa::cpu {
 
 // One tile of C. A lies in panels of MR rows, B in panels of NR columns (panel i starts at a + i * a_panel);
@@ -19,5 +21,26 @@ struct GemmTile {
   float* c;
   int64_t ldc;
 };
+
+constexpr int64_t kThinRows = 4;
+constexpr int64_t kThinColumns = 512;
+
+// Some columns of a product with m <= kThinRows rows: row i of op(A) is x + i * ldx; element (i, j) of C lies
+// at c + i * c_row + j * c_column.
+struct ThinBlock {
+  int64_t m, n, k;
+  const float* x;
+  int64_t ldx;
+  bool trans_b;
+  const float* b;
+  int64_t ldb;
+  float alpha, beta;
+  float* c;
+  int64_t c_row, c_column;
+};
+
+// m or n is at most kThinRows: sgemm_thin is the one to call (k > 0).
+bool is_thin(const Gemm& g);
+void sgemm_thin(const Gemm& g, bool parallel);
 
 }  // namespace gsa::cpu

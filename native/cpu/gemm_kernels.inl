@@ -67,6 +67,11 @@ template <int R>
 GSA_INLINE void micro_tile(int64_t k, const float* a, int64_t a_row, int64_t a_column, const float* b, int64_t b_row,
                            float alpha, float beta, float* c, int64_t ldc) {
   vf acc[R][2] = {};
+  for (int r = 0; r < R; ++r) {
+    __builtin_prefetch(c + r * ldc);
+    __builtin_prefetch(c + r * ldc + kNr - 1);
+  }
+#pragma GCC unroll 4
   for (int64_t p = 0; p < k; ++p) {
     const vf b0 = load(b), b1 = load(b + kLanes);
 #pragma GCC unroll 16
