@@ -1,6 +1,6 @@
-// What the host code of every backend uses to read and check the arguments of an op: C++ over gsa_abi.h, no backend in
-// it. Ops are `void op(gsa_device&, const Args&)` and throw OpError; guarded() is the only way into them from the C
-// table, so that no exception crosses the ABI.
+// What the host code of every backend uses to read and check the arguments of an op: C++ over gsa_abi.h, no
+// backend in it. Ops are `void op(gsa_device&, const Args&)` and throw OpError; guarded() is the only way
+// into them from the C table, so that no exception crosses the ABI.
 #pragma once
 
 #include <cstdarg>
@@ -27,7 +27,8 @@ class OpError : public std::exception {
 };
 
 // fail(GSA_INVALID_ARGUMENT, "Expected %s but received %d", ...): printf-style, throws OpError.
-[[noreturn]] __attribute__((format(printf, 2, 3))) inline void fail(gsa_status status, const char* format, ...) {
+[[noreturn]] __attribute__((format(printf, 2, 3))) inline void fail(gsa_status status, const char* format,
+                                                                    ...) {
   char text[GSA_MAX_MESSAGE];
   va_list list;
   va_start(list, format);
@@ -41,9 +42,7 @@ inline const char* dtype_name(int32_t dtype) {
   return dtype >= 0 && dtype < 4 ? names[dtype] : "an unknown dtype";
 }
 
-inline int64_t dtype_bytes(int32_t dtype) {
-  return dtype == GSA_BFLOAT16 ? 2 : dtype == GSA_INT64 ? 8 : 4;
-}
+inline int64_t dtype_bytes(int32_t dtype) { return dtype == GSA_BFLOAT16 ? 2 : dtype == GSA_INT64 ? 8 : 4; }
 
 inline int64_t element_count(const gsa_tensor& t) {
   int64_t n = 1;
@@ -69,17 +68,20 @@ inline std::string shape_text(const gsa_tensor& t) {
 // The checks say "Expected <what> for <name> but received <what>".
 inline void expect_dtype(const gsa_tensor& t, int32_t dtype, const char* name) {
   if (t.dtype != dtype)
-    fail(GSA_INVALID_ARGUMENT, "Expected %s for %s but received %s", dtype_name(dtype), name, dtype_name(t.dtype));
+    fail(GSA_INVALID_ARGUMENT, "Expected %s for %s but received %s", dtype_name(dtype), name,
+         dtype_name(t.dtype));
 }
 
 inline void expect_contiguous(const gsa_tensor& t, const char* name) {
   if (!is_contiguous(t))
-    fail(GSA_INVALID_ARGUMENT, "Expected a contiguous tensor for %s but received a strided view; copy it first", name);
+    fail(GSA_INVALID_ARGUMENT,
+         "Expected a contiguous tensor for %s but received a strided view; copy it first", name);
 }
 
 inline void expect_ndim(const gsa_tensor& t, int32_t ndim, const char* name) {
   if (t.ndim != ndim)
-    fail(GSA_INVALID_ARGUMENT, "Expected %d dimensions for %s but received %s", ndim, name, shape_text(t).c_str());
+    fail(GSA_INVALID_ARGUMENT, "Expected %d dimensions for %s but received %s", ndim, name,
+         shape_text(t).c_str());
 }
 
 inline void expect_shape(const gsa_tensor& t, std::initializer_list<int64_t> shape, const char* name) {
@@ -91,14 +93,38 @@ inline void expect_shape(const gsa_tensor& t, std::initializer_list<int64_t> sha
   if (same) return;
   std::string wanted = "[";
   for (int64_t extent : shape) wanted += (wanted.size() > 1 ? ", " : "") + std::to_string(extent);
-  fail(GSA_INVALID_ARGUMENT, "Expected shape %s] for %s but received %s", wanted.c_str(), name, shape_text(t).c_str());
+  fail(GSA_INVALID_ARGUMENT, "Expected shape %s] for %s but received %s", wanted.c_str(), name,
+       shape_text(t).c_str());
+}
+
+inline void expect_same_shape(const gsa_tensor& t, const gsa_tensor& like, const char* name) {
+  bool same = t.ndim == like.ndim;
+  for (int32_t i = 0; same && i < t.ndim; ++i) same = t.shape[i] == like.shape[i];
+  if (!same)
+    fail(GSA_INVALID_ARGUMENT, "Expected shape %s for %s but received %s", shape_text(like).c_str(), name,
+         shape_text(t).c_str());
 }
 
 // dtype, shape and contiguity in one: what almost every op asks of almost every tensor.
-inline void expect_dense(const gsa_tensor& t, int32_t dtype, std::initializer_list<int64_t> shape, const char* name) {
+inline void expect_dense(const gsa_tensor& t, int32_t dtype, std::initializer_list<int64_t> shape,
+                         const char* name) {
   expect_dtype(t, dtype, name);
   expect_shape(t, shape, name);
   expect_contiguous(t, name);
+}
+
+// Sequence boundaries along `tokens` joined tokens: n + 1 numbers from 0 to tokens that do not decrease (a
+// sequence may be empty). For who can read them: on a GPU they are in device memory.
+inline void check_cu_seqlens(const int32_t* boundaries, int64_t n, int64_t tokens) {
+  if (boundaries[0] != 0)
+    fail(GSA_INVALID_ARGUMENT, "Expected cu_seqlens to start with 0 but received %d", boundaries[0]);
+  for (int64_t i = 0; i < n; ++i)
+    if (boundaries[i + 1] < boundaries[i])
+      fail(GSA_INVALID_ARGUMENT, "Expected cu_seqlens not to decrease but received %d after %d at index %lld",
+           boundaries[i + 1], boundaries[i], static_cast<long long>(i + 1));
+  if (boundaries[n] != tokens)
+    fail(GSA_INVALID_ARGUMENT, "Expected cu_seqlens to end with T = %lld but received %d",
+         static_cast<long long>(tokens), boundaries[n]);
 }
 
 class Args {

@@ -1,0 +1,61 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "../../cpu/bfloat16.h"
+#include "../../cpu/parallel.h"
+#include "params.h"
+
+#define GSA_SIMD_FILE "../../ops/optimizer/optimizer.inl"
+#include "../../cpu/simd/foreach_isa.h"
+
+namespace gsa::cpu {
+
+namespace {
+
+constexpr int64_t kBlock = 16384;  // elements of one piece of work; a multiple of every vector width
+
+void update(const optimizer::AdamW& p, const optimizer::AdamWTensor& t, int64_t begin, int64_t n,
+            float scale) {
+  static const auto kernel = GSA_SIMD_SELECT(adamw_range);
+  thread_local float widened[kBlock];
+  const float* grad = static_cast<const float*>(t.grad) + begin;
+  if (t.grad_dtype == GSA_BFLOAT16) {
+    for (int64_t i = 0; i < n; ++i) widened[i] = widen(static_cast<const BFloat16*>(t.grad)[begin + i]);
+    grad = widened;
+  }
+  float* weights = t.master ? t.master + begin : static_cast<float*>(t.param) + begin;
+  kernel(grad, weights, t.m + begin, t.v + begin, n, scale, p.beta1, p.beta2, 1.0f - p.lr * p.weight_decay,
+         p.lr / p.correction1, p.correction2_sqrt, p.eps);
+  if (!t.master) return;
+  if (t.param_dtype == GSA_FLOAT32)
+    std::memcpy(static_cast<float*>(t.param) + begin, weights, static_cast<size_t>(n) * sizeof(float));
+  else
+    for (int64_t i = 0; i < n; ++i) static_cast<BFloat16*>(t.param)[begin + i] = narrow(weights[i]);
+}
+
+}  // namespace
+
+void clip_scale(gsa_device&, const Args& args) {
+  const optimizer::ClipScale p = optimizer::read_clip_scale(args);
+  const float norm = p.grad_scale * std::sqrt(*p.sum_squares);
+  const bool clips = p.max_norm > 0 && std::isfinite(p.max_norm);
+  *p.norm = norm;
+  *p.scale = !std::isfinite(norm) ? std::numeric_limits<float>::quiet_NaN()
+             : clips              ? p.grad_scale * std::min(1.0f, p.max_norm / (norm + 1e-6f))
+                                  : p.grad_scale;
+}
+
+void adamw(gsa_device&, const Args& args) {
+  const optimizer::AdamW p = optimizer::read_adamw(args);
+  const float scale = p.scale ? *p.scale : 1.0f;
+  if (!std::isfinite(scale)) return;
+  for (const optimizer::AdamWTensor& t : p.tensors)
+    parallel_for((t.n + kBlock - 1) / kBlock, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t block = begin; block < end; ++block)
+        update(p, t, block * kBlock, std::min(kBlock, t.n - block * kBlock), scale);
+    });
+}
+
+}  // namespace gsa::cpu

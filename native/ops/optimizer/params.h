@@ -1,0 +1,114 @@
+// Arguments of clip_scale and adamw, shared by every backend.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "../../abi/args.h"
+
+namespace gsa::optimizer {
+
+// clip_scale: sum_squares [1] -> scale [1], norm [1], max_norm grad_scale.
+//   norm = grad_scale * sqrt(sum_squares); scale = grad_scale * min(1, max_norm / (norm + 1e-6)), NaN when
+//   norm is not finite
+// max_norm <= 0 or infinite: no clipping. grad_scale: what the summed gradients are still to be multiplied
+// by.
+struct ClipScale {
+  const float* sum_squares;
+  float* scale;
+  float* norm;
+  float max_norm, grad_scale;
+};
+
+inline float* read_one(const gsa_tensor& t, const char* name) {
+  expect_dtype(t, GSA_FLOAT32, name);
+  if (element_count(t) != 1)
+    fail(GSA_INVALID_ARGUMENT, "Expected one element for %s but received shape %s", name,
+         shape_text(t).c_str());
+  return static_cast<float*>(t.data);
+}
+
+inline ClipScale read_clip_scale(const Args& args) {
+  return {read_one(args.in(0), "sum_squares"), read_one(args.out(0), "scale"), read_one(args.out(1), "norm"),
+          static_cast<float>(args.attr(0)), static_cast<float>(args.attr(1))};
+}
+
+// One parameter tensor of adamw. Without a master copy, param is float32 and is updated itself; with one, the
+// master is updated and param receives it rounded.
+struct AdamWTensor {
+  int64_t n;
+  int32_t grad_dtype, param_dtype;
+  const void* grad;
+  void* param;
+  float* m;
+  float* v;
+  float* master;  // or NULL
+};
+
+// adamw (Loshchilov and Hutter 2019, as torch.optim.AdamW): with g = scale * grad,
+//   p -= lr * weight_decay * p;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
+//   p -= lr * (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + eps)
+// scale: one element in device memory, NULL for 1. When it is not finite nothing is changed.
+struct AdamW {
+  std::vector<AdamWTensor> tensors;
+  const float* scale;
+  float lr, beta1, beta2, eps, weight_decay;
+  float correction1, correction2_sqrt;  // 1 - beta1^step, sqrt(1 - beta2^step)
+};
+
+inline double read_rate(double value, double end, const char* name) {
+  if (!(value >= 0 && value < end))
+    fail(GSA_INVALID_ARGUMENT, "Expected a number from 0 to below %g for %s but received %g", end, name,
+         value);
+  return value;
+}
+
+inline void read_adamw_tensors(const Args& args, AdamW& p) {
+  const int n = args.n_in() - 1;
+  const bool masters = args.n_out() == 4 * n;
+  for (int i = 0; i < n; ++i) {
+    const gsa_tensor &grad = args.in(1 + i), &param = args.out(i), &m = args.out(n + i),
+                     &v = args.out(2 * n + i);
+    const gsa_tensor* master = masters ? &args.out(3 * n + i) : nullptr;
+    for (const gsa_tensor* t : {&grad, &param})
+      if (t->dtype != GSA_FLOAT32 && t->dtype != GSA_BFLOAT16)
+        fail(GSA_INVALID_ARGUMENT, "Expected float32 or bfloat16 for %s %d but received %s",
+             t == &grad ? "grad" : "param", i, dtype_name(t->dtype));
+    if (!master) expect_dtype(param, GSA_FLOAT32, "param without a master copy");
+    for (const gsa_tensor* t : {&m, &v, master})
+      if (t) expect_dtype(*t, GSA_FLOAT32, t == &m ? "m" : t == &v ? "v" : "master");
+    for (const gsa_tensor* t : {&grad, &param, &m, &v, master}) {
+      if (!t) continue;
+      expect_contiguous(*t, "param, grad, m, v and master");
+      if (element_count(*t) != element_count(param))
+        fail(GSA_INVALID_ARGUMENT,
+             "Expected shape %s for everything that belongs to param %d but received %s",
+             shape_text(param).c_str(), i, shape_text(*t).c_str());
+    }
+    p.tensors.push_back({element_count(param), grad.dtype, param.dtype, grad.data, param.data,
+                         static_cast<float*>(m.data), static_cast<float*>(v.data),
+                         data_or_null<float>(master)});
+  }
+}
+
+inline AdamW read_adamw(const Args& args) {
+  AdamW p{};
+  if (const gsa_tensor* scale = args.in_optional(0)) p.scale = read_one(*scale, "scale");
+  const double lr = read_rate(args.attr(0), INFINITY, "lr");
+  const double beta1 = read_rate(args.attr(1), 1, "beta1"), beta2 = read_rate(args.attr(2), 1, "beta2");
+  const double step = args.attr(5);
+  if (!(step >= 1 && step == std::floor(step)))
+    fail(GSA_INVALID_ARGUMENT, "Expected a step number of at least 1 but received %g", step);
+  p.lr = static_cast<float>(lr);
+  p.beta1 = static_cast<float>(beta1);
+  p.beta2 = static_cast<float>(beta2);
+  p.eps = static_cast<float>(read_rate(args.attr(3), INFINITY, "eps"));
+  p.weight_decay = static_cast<float>(read_rate(args.attr(4), INFINITY, "weight_decay"));
+  p.correction1 = static_cast<float>(1.0 - std::pow(beta1, step));
+  p.correction2_sqrt = static_cast<float>(std::sqrt(1.0 - std::pow(beta2, step)));
+  read_adamw_tensors(args, p);
+  return p;
+}
+
+}  // namespace gsa::optimizer

@@ -1,0 +1,103 @@
+// Arguments of the RMSNorm ops, shared by every backend: h = x + residual, a = silu(h) or h, rstd = 1 /
+// sqrt(mean(a^2) + eps), y = a * rstd * weight, by rows.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "../../abi/args.h"
+
+namespace gsa::norm {
+
+struct RmsNormFwd {
+  int64_t R, D;          // rows, width
+  int32_t dtype;         // of all but rstd: float32 or bfloat16
+  const void* x;         // [R, D]
+  const void* residual;  // [R, D] or NULL
+  const void* weight;    // [D] or NULL: ones
+  void* y;               // [R, D]
+  void* h;               // [R, D]; NULL: not wanted
+  float* rstd;           // [R]
+  float eps;
+  bool silu;
+};
+
+struct RmsNormBwd {
+  int64_t R, D;
+  int32_t dtype;
+  const void* dy;      // [R, D]
+  const void* dh;      // [R, D] gradient that reaches h from elsewhere, or NULL
+  const void* h;       // [R, D] as the forward wrote it (x without a residual)
+  const void* weight;  // [D] or NULL
+  const float* rstd;   // [R]
+  void* dx;            // [R, D] gradient of x and of residual
+  void* dweight;       // [D]; NULL: not wanted
+  bool silu;
+};
+
+inline int32_t read_dtype(const gsa_tensor& t, const char* name) {
+  if (t.dtype != GSA_FLOAT32 && t.dtype != GSA_BFLOAT16)
+    fail(GSA_INVALID_ARGUMENT, "Expected float32 or bfloat16 for %s but received %s", name,
+         dtype_name(t.dtype));
+  return t.dtype;
+}
+
+// rmsnorm_fwd: x residual? weight? -> y h? rstd, eps silu
+inline RmsNormFwd read_rmsnorm_fwd(const Args& args) {
+  const gsa_tensor& x = args.in(0);
+  expect_ndim(x, 2, "x");
+  RmsNormFwd p{};
+  p.R = x.shape[0];
+  p.D = x.shape[1];
+  p.dtype = read_dtype(x, "x");
+  const auto rows = [&](const gsa_tensor* t, const char* name) -> void* {
+    if (t) expect_dense(*t, p.dtype, {p.R, p.D}, name);
+    return data_or_null<void>(t);
+  };
+  p.x = rows(&x, "x");
+  p.residual = rows(args.in_optional(1), "residual");
+  if (const gsa_tensor* weight = args.in_optional(2)) {
+    expect_dense(*weight, p.dtype, {p.D}, "weight");
+    p.weight = weight->data;
+  }
+  p.y = rows(&args.out(0), "y");
+  p.h = rows(args.out_optional(1), "h");
+  expect_dense(args.out(2), GSA_FLOAT32, {p.R}, "rstd");
+  p.rstd = static_cast<float*>(args.out(2).data);
+  p.eps = static_cast<float>(args.attr(0));
+  if (!(std::isfinite(p.eps) && p.eps >= 0))
+    fail(GSA_INVALID_ARGUMENT, "Expected a finite number of at least 0 for eps but received %g",
+         args.attr(0));
+  p.silu = args.attr(1) != 0;
+  return p;
+}
+
+// rmsnorm_bwd: dy dh? h weight? rstd -> dx dweight?, silu
+inline RmsNormBwd read_rmsnorm_bwd(const Args& args) {
+  const gsa_tensor& dy = args.in(0);
+  expect_ndim(dy, 2, "dy");
+  RmsNormBwd p{};
+  p.R = dy.shape[0];
+  p.D = dy.shape[1];
+  p.dtype = read_dtype(dy, "dy");
+  const auto rows = [&](const gsa_tensor* t, const char* name) -> void* {
+    if (t) expect_dense(*t, p.dtype, {p.R, p.D}, name);
+    return data_or_null<void>(t);
+  };
+  const auto row = [&](const gsa_tensor* t, const char* name) -> void* {
+    if (t) expect_dense(*t, p.dtype, {p.D}, name);
+    return data_or_null<void>(t);
+  };
+  p.dy = rows(&dy, "dy");
+  p.dh = rows(args.in_optional(1), "dh");
+  p.h = rows(&args.in(2), "h");
+  p.weight = row(args.in_optional(3), "weight");
+  expect_dense(args.in(4), GSA_FLOAT32, {p.R}, "rstd");
+  p.rstd = static_cast<const float*>(args.in(4).data);
+  p.dx = rows(&args.out(0), "dx");
+  p.dweight = row(args.out_optional(1), "dweight");
+  p.silu = args.attr(0) != 0;
+  return p;
+}
+
+}  // namespace gsa::norm
