@@ -13,7 +13,7 @@
         '-std=c++17', '-O3', '-fexceptions', '-frtti', '-fvisibility=hidden', '-fvisibility-inlines-hidden',
         '-fno-math-errno', '-fno-trapping-math', '-Wall', '-Wextra', '-Wno-missing-field-initializers',
       ],
-      'ldflags': ['-pthread', '-Wl,--gc-sections'],
+      'ldflags': ['-pthread'],
       'libraries': ['-ldl'],
       'xcode_settings': {
         'GCC_ENABLE_CPP_EXCEPTIONS': 'YES',

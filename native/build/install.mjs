@@ -1,10 +1,11 @@
 // What `npm install` runs: builds the addon with the CPU backend, and the CUDA backend where nvcc is found. Prints one
 // line for each; what was built and why not is in build/flash-gsa-build.json, which `flash-gsa doctor` shows.
-import { readFileSync, rmSync } from 'node:fs';
+import { readFileSync, realpathSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildAddon } from './addon.mjs';
 import { buildCuda } from './cuda.mjs';
+import { withLock } from './lock.mjs';
 import { readJson, writeJson } from './stamp.mjs';
 
 const MIN_NODE = 20;
@@ -17,16 +18,7 @@ export function describePart(what, part) {
   return part.reused ? `${what} is up to date` : `built ${what} in ${part.seconds} s`;
 }
 
-/** Builds both parts and writes the report. Resolves to the exit status. */
-export async function install({ root, env, execPath, nodeVersion, say, complain }) {
-  if (!['0', '1', undefined, ''].includes(env.FLASH_GSA_CUDA)) {
-    complain(`Expected 0, 1 or nothing for FLASH_GSA_CUDA but received "${env.FLASH_GSA_CUDA}"`);
-    return 1;
-  }
-  if (Number(nodeVersion.split('.')[0]) < MIN_NODE) {
-    complain(`Expected Node.js ${MIN_NODE} or newer but this is ${nodeVersion}`);
-    return 1;
-  }
+async function buildAll({ root, env, execPath, nodeVersion, say, complain }) {
   const reportPath = join(root, REPORT);
   const previous = readJson(reportPath);
   // Gone until the build is through: after a failure or an interruption everything is built afresh.
@@ -60,7 +52,22 @@ export async function install({ root, env, execPath, nodeVersion, say, complain 
   return 0;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
+/** Builds both parts and writes the report. Resolves to the exit status. */
+export async function install(context) {
+  const { root, env, nodeVersion, say, complain } = context;
+  if (!['0', '1', undefined, ''].includes(env.FLASH_GSA_CUDA)) {
+    complain(`Expected 0, 1 or nothing for FLASH_GSA_CUDA but received "${env.FLASH_GSA_CUDA}"`);
+    return 1;
+  }
+  if (Number(nodeVersion.split('.')[0]) < MIN_NODE) {
+    complain(`Expected Node.js ${MIN_NODE} or newer but this is ${nodeVersion}`);
+    return 1;
+  }
+  return withLock(root, say, () => buildAll(context));
+}
+
+// The real path: an installer may come in through a symbolic link.
+if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   process.exitCode = await install({
     root: dirname(dirname(dirname(fileURLToPath(import.meta.url)))),
     env: process.env,

@@ -1,5 +1,5 @@
 // Says which C++ files belong to the addon; binding.gyp runs it when gyp configures.
-import { readdirSync } from 'node:fs';
+import { readdirSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -24,6 +24,6 @@ export function addonSources(root) {
   );
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
+if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   console.log(addonSources(process.cwd()).join('\n'));
 }

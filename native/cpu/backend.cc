@@ -5,14 +5,14 @@
 
 namespace gsa::cpu {
 
-#define GSA_OP(name, inputs, outputs, attributes) __attribute__((weak)) void name(gsa_device&, const Args&);
+#define GSA_OP(name, inputs, outputs, attributes) void name(gsa_device&, const Args&);
 #include "../ops/ops.def"
 #undef GSA_OP
 
 namespace {
 
 const gsa_op_fn* op_table() {
-#define GSA_OP(name, inputs, outputs, attributes) &name ? guarded<&name> : nullptr,
+#define GSA_OP(name, inputs, outputs, attributes) guarded<&name>,
   static const gsa_op_fn table[] = {
 #include "../ops/ops.def"
   };

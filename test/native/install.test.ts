@@ -1,6 +1,7 @@
 // The install script against fake tools: a folder whose name has spaces holds a copy of native/build, a few sources and a
 // node_modules with a node-gyp and a cmake-js that only write down how they were called.
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chmodSync,
   cpSync,
@@ -281,6 +282,29 @@ test('install: a failing CUDA build fails only where FLASH_GSA_CUDA=1 demands it
   t.regex(demanded.stderr, /it broke/);
   t.regex(demanded.stderr, /FLASH_GSA_CUDA=1 demands the CUDA backend/);
   t.is(run({ PATH, FLASH_GSA_CUDA: '1' }).status, 0);
+});
+
+test('install: waits for another build of the same folder, and passes over the lock of one that was killed', async (t) => {
+  const { root, run } = fakePackage(t);
+  const { lockPath } = await load<{ lockPath(root: string): string }>('lock.mjs');
+  const lock = lockPath(root);
+  t.teardown(() => rmSync(lock, { force: true }));
+  const env = { PATH: path(t, BUILD_TOOLS), FLASH_GSA_CUDA: '0', TMPDIR: tmpdir() };
+
+  const killed = spawnSync(process.execPath, ['-e', '']).pid;
+  writeFileSync(lock, String(killed));
+  t.is(run(env).status, 0);
+  t.false(existsSync(lock));
+
+  const other = spawn('sleep', ['1']);
+  writeFileSync(lock, String(other.pid));
+  other.on('exit', () => rmSync(lock, { force: true }));
+  const waiting = spawn(process.execPath, [join(root, 'native/build/install.mjs')], { env });
+  let printed = '';
+  waiting.stdout.on('data', (data) => (printed += data));
+  const [status] = await once(waiting, 'exit');
+  t.is(status, 0);
+  t.regex(printed, new RegExp(`waiting for another build of this folder \\(process ${other.pid}\\)`));
 });
 
 test('install: an unknown FLASH_GSA_CUDA is refused', (t) => {
