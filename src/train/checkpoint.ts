@@ -10,6 +10,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { basename, join } from 'node:path';
+import type { SamplerState } from '../data/sampler.js';
 import { removeStaleTemps, writeFolderAtomic } from '../io/atomic.js';
 import { ioError } from '../io/files.js';
 import { GsaError, show } from '../native/errors.js';
@@ -25,9 +26,11 @@ export interface TrainerState {
   readonly skipped: number;
   readonly nonFiniteInARow: number;
   /** The sampler's position: which sequences come next. */
-  readonly sampler: unknown;
+  readonly sampler: SamplerState;
   /** Identifies the packed tokens; a run cannot go on over other text. */
   readonly text: string;
+  /** See TrainStart; kept, since it takes a pass over all of the text. */
+  readonly unigramEntropy: number | null;
   /** The configuration, for the comparison at resumption. */
   readonly config: unknown;
 }

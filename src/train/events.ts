@@ -11,7 +11,7 @@ export interface TrainStart {
   readonly tokensPerStep: number;
   readonly trainTokens: number;
   readonly validationTokens: number;
-  /** In nats per token; null without validation text. */
+  /** Entropy of the validation text's token frequencies, nats per token; null without such text. */
   readonly unigramEntropy: number | null;
 }
 

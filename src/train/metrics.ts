@@ -31,7 +31,7 @@ export interface EvaluationRecord {
 /** The first line: what is known about the text before training. */
 export interface TextRecord {
   readonly step: 0;
-  /** Of the validation text under the training text's token frequencies, in nats per token. */
+  /** Entropy of the validation text's token frequencies, nats per token. */
   readonly unigramEntropy: number;
 }
 
@@ -86,11 +86,11 @@ export class MetricsWriter {
   readonly #path: string;
   #fd: number;
 
-  /** Opens the file and drops every record after step `from`: they belong to steps that will be run again.
+  /** Opens the file and drops every record that `keep` does not want: those of steps that will be run again.
    * @throws GsaError IO */
-  constructor(output: string, from: number) {
+  constructor(output: string, keep: (record: MetricsRecord) => boolean) {
     this.#path = metricsPath(output);
-    const kept = existsSync(this.#path) ? readRecords(this.#path).filter((r) => r.step <= from) : [];
+    const kept = existsSync(this.#path) ? readRecords(this.#path).filter(keep) : [];
     writeFileAtomic(this.#path, kept.map((r) => JSON.stringify(r) + '\n').join(''));
     try {
       this.#fd = openSync(this.#path, 'a');

@@ -14,7 +14,7 @@ import {
 import { bytes, compact } from './format.js';
 import { modelConfig, modelSource, type VocabularyInfo } from './model-source.js';
 import type { TrainConfig } from './schema.js';
-import { DEFAULT_VOCABULARY, tokenizerSource } from './text.js';
+import { tokenizerSource } from './text.js';
 
 export interface ConfigSummary {
   readonly path: string;
@@ -89,7 +89,7 @@ export function planTraining(config: TrainConfig): TrainPlan {
 function expectedVocabulary(config: TrainConfig): VocabularyInfo {
   const source = tokenizerSource(config);
   if (typeof source === 'string') return loadTokenizer(source);
-  return { vocabSize: source?.train.vocabSize ?? DEFAULT_VOCABULARY, bosId: null, eosId: null };
+  return { vocabSize: source.train.vocabSize, bosId: null, eosId: null };
 }
 
 export function planText(plan: TrainPlan): string {

@@ -17,7 +17,7 @@ export class Progress {
   #bar: SingleBar | null = null;
   #steps = 0;
   #secondsPerStep = 0;
-  #lastLine = 0;
+  #lastLine = -Infinity;
 
   private constructor(stream: Stream, color: boolean) {
     this.#stream = stream;

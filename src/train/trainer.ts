@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { Tape } from '../autograd/tape.js';
+import type { Batch } from '../data/sampler.js';
 import { openSafetensors, writeSafetensors } from '../io/safetensors.js';
 import type { GSAForCausalLM } from '../models/index.js';
 import { GsaError } from '../native/errors.js';
@@ -10,13 +11,6 @@ import { sameShape, shapeText } from '../tensor/shape.js';
 import { Tensor } from '../tensor/tensor.js';
 import type { TrainConfig } from './schema.js';
 
-/** A micro-batch on the host, both row-major [sequences, seqLen]; the label of a position is the token after it. */
-export interface Batch {
-  readonly ids: Int32Array;
-  readonly labels: Int32Array;
-  readonly sequences: number;
-}
-
 export interface StepOutcome {
   /** Mean over the step's tokens, nats; not finite when the step was skipped. */
   readonly loss: number;
@@ -26,14 +20,6 @@ export interface StepOutcome {
 }
 
 const OPTIMIZER_FILE = 'optimizer.safetensors';
-const IGNORED = -100;
-
-function countLabels(labels: Int32Array): number {
-  let n = 0;
-  for (const label of labels) if (label !== IGNORED) n++;
-  return n;
-}
-
 /** A model with its optimizer: one step, one validation, and both halves of a checkpoint. Knows nothing of files' places,
  * schedules or loops. */
 export class Trainer {
@@ -53,15 +39,14 @@ export class Trainer {
     this.#clip = clip ?? Infinity;
   }
 
-  /** Summed loss and token count of one micro-batch; run inside the tape for gradients. */
-  #loss(batch: Batch): { loss: Tensor; tokens: number } {
-    const shape = [batch.sequences, batch.ids.length / batch.sequences];
+  /** Summed loss of one micro-batch; run inside the tape for gradients. */
+  #loss(batch: Batch): Tensor {
     const options = { dtype: 'int32', device: this.model.device } as const;
-    return scope(() =>
-      this.model.loss(Tensor.from(batch.ids, shape, options), Tensor.from(batch.labels, shape, options), {
-        tokens: countLabels(batch.labels),
-      }),
-    );
+    return scope(() => {
+      const ids = Tensor.from(batch.ids, batch.shape, options);
+      const labels = Tensor.from(batch.labels, batch.shape, options);
+      return this.model.loss(ids, labels, { tokens: batch.tokens }).loss;
+    });
   }
 
   /** One update from the mean gradient over all tokens of the micro-batches, clipped. When the loss or a gradient is not
@@ -71,13 +56,13 @@ export class Trainer {
     let sum = 0;
     let tokens = 0;
     for (const batch of batches) {
-      const counted = this.#tape.run(() => this.#loss(batch));
+      const loss = this.#tape.run(() => this.#loss(batch));
       try {
-        sum += counted.loss.item();
-        tokens += counted.tokens;
-        this.#tape.backward(counted.loss);
+        sum += loss.item();
+        tokens += batch.tokens;
+        this.#tape.backward(loss);
       } finally {
-        counted.loss.dispose();
+        loss.dispose();
       }
     }
     const { scale, norm } = clipScale(this.model.parameters(), {
@@ -96,12 +81,12 @@ export class Trainer {
     }
   }
 
-  /** Summed loss and token count of a batch, without gradients. */
-  evaluate(batch: Batch): { sum: number; tokens: number } {
+  /** Summed loss of a batch, without gradients. */
+  evaluate(batch: Batch): number {
     return noGrad(() => {
-      const { loss, tokens } = this.#loss(batch);
+      const loss = this.#loss(batch);
       try {
-        return { sum: loss.item(), tokens };
+        return loss.item();
       } finally {
         loss.dispose();
       }

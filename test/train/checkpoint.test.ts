@@ -26,8 +26,9 @@ const state = (step: number): TrainerState => ({
   seconds: 1,
   skipped: 0,
   nonFiniteInARow: 0,
-  sampler: { at: step },
+  sampler: { epoch: 0, index: step, seed: 0, seqLen: 4, windows: 2_000_000 },
   text: 'abc',
+  unigramEntropy: 6,
   config: { seed: 1 },
 });
 
