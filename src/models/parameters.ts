@@ -77,7 +77,7 @@ export interface TrainingMemory {
   readonly masters: number;
   /** What the forward pass keeps for the backward pass. */
   readonly activations: number;
-  /** Logits of one chunk with their gradient, the output matrix' gradient, and temporaries of one block. */
+  /** Logits of one chunk, the output matrix' gradient, and temporaries of one block. */
   readonly workspace: number;
   readonly total: number;
 }
@@ -108,7 +108,7 @@ export function trainingMemory(
     moments: n * 8,
     masters: dtype === 'bfloat16' ? n * 4 : 0,
     activations: rows * perToken,
-    workspace: 2 * chunkRows * vocab_size * bytes + vocab_size * D * bytes + rows * (2 * D + 2 * I) * bytes,
+    workspace: chunkRows * vocab_size * bytes + vocab_size * D * bytes + rows * (2 * D + 2 * I) * bytes,
   };
   return { ...parts, total: Object.values(parts).reduce((a, b) => a + b, 0) };
 }

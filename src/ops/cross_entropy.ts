@@ -188,8 +188,8 @@ function chunkLoss(part: ChunkOfRows, weight: Tensor, dweight: Tensor | null, ig
   using lse = emptyBeside(hidden, [count], 'float32');
   exec('cross_entropy_fwd', { logits, labels }, { loss, lse }, { ignore_index: ignoreIndex });
   if (!part.dhidden2 && !dweight) return;
-  using dlogits = Tensor.emptyLike(logits);
-  using dloss = Tensor.full([count], 1, { device: hidden.device });
+  using dloss = Tensor.full([1], 1, { device: hidden.device });
+  const dlogits = logits; // in place: nobody needs the logits any more
   exec('cross_entropy_bwd', { dloss, logits, labels, lse }, { dlogits }, { ignore_index: ignoreIndex });
   using dhidden = part.dhidden2?.narrow(0, start, count);
   if (dhidden) gemm(dlogits, weight, { into: dhidden });
