@@ -26,8 +26,7 @@ void update(const optimizer::AdamW& p, const optimizer::AdamWTensor& t, int64_t 
     grad = widened;
   }
   float* weights = t.master ? t.master + begin : static_cast<float*>(t.param) + begin;
-  kernel(grad, weights, t.m + begin, t.v + begin, n, scale, p.beta1, p.beta2, 1.0f - p.lr * p.weight_decay,
-         p.lr / p.correction1, p.correction2_sqrt, p.eps);
+  kernel(grad, weights, t.m + begin, t.v + begin, n, scale, p.rates);
   if (!t.master) return;
   if (t.param_dtype == GSA_FLOAT32)
     std::memcpy(static_cast<float*>(t.param) + begin, weights, static_cast<size_t>(n) * sizeof(float));

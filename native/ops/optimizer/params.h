@@ -46,6 +46,15 @@ struct AdamWTensor {
   float* master;  // or NULL
 };
 
+// What the attributes come to. Worked out in double: 1 - 0.999 in float is off by 1e-5, relative.
+struct AdamWRates {
+  float beta1, one_minus_beta1, beta2, one_minus_beta2;
+  float eps;
+  float keep;              // 1 - lr * weight_decay
+  float step_size;         // lr / (1 - beta1^step)
+  float correction2_sqrt;  // sqrt(1 - beta2^step)
+};
+
 // adamw (Loshchilov and Hutter 2019, as torch.optim.AdamW): with g = scale * grad,
 //   p -= lr * weight_decay * p;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
 //   p -= lr * (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + eps)
@@ -53,8 +62,7 @@ struct AdamWTensor {
 struct AdamW {
   std::vector<AdamWTensor> tensors;
   const float* scale;
-  float lr, beta1, beta2, eps, weight_decay;
-  float correction1, correction2_sqrt;  // 1 - beta1^step, sqrt(1 - beta2^step)
+  AdamWRates rates;
 };
 
 inline double read_rate(double value, double end, const char* name) {
@@ -92,21 +100,28 @@ inline void read_adamw_tensors(const Args& args, AdamW& p) {
   }
 }
 
-inline AdamW read_adamw(const Args& args) {
-  AdamW p{};
-  if (const gsa_tensor* scale = args.in_optional(0)) p.scale = read_one(*scale, "scale");
+inline AdamWRates read_adamw_rates(const Args& args) {
   const double lr = read_rate(args.attr(0), INFINITY, "lr");
   const double beta1 = read_rate(args.attr(1), 1, "beta1"), beta2 = read_rate(args.attr(2), 1, "beta2");
+  const double eps = read_rate(args.attr(3), INFINITY, "eps");
+  const double weight_decay = read_rate(args.attr(4), INFINITY, "weight_decay");
   const double step = args.attr(5);
   if (!(step >= 1 && step == std::floor(step)))
     fail(GSA_INVALID_ARGUMENT, "Expected a step number of at least 1 but received %g", step);
-  p.lr = static_cast<float>(lr);
-  p.beta1 = static_cast<float>(beta1);
-  p.beta2 = static_cast<float>(beta2);
-  p.eps = static_cast<float>(read_rate(args.attr(3), INFINITY, "eps"));
-  p.weight_decay = static_cast<float>(read_rate(args.attr(4), INFINITY, "weight_decay"));
-  p.correction1 = static_cast<float>(1.0 - std::pow(beta1, step));
-  p.correction2_sqrt = static_cast<float>(std::sqrt(1.0 - std::pow(beta2, step)));
+  return {static_cast<float>(beta1),
+          static_cast<float>(1.0 - beta1),
+          static_cast<float>(beta2),
+          static_cast<float>(1.0 - beta2),
+          static_cast<float>(eps),
+          static_cast<float>(1.0 - lr * weight_decay),
+          static_cast<float>(lr / (1.0 - std::pow(beta1, step))),
+          static_cast<float>(std::sqrt(1.0 - std::pow(beta2, step)))};
+}
+
+inline AdamW read_adamw(const Args& args) {
+  AdamW p{};
+  if (const gsa_tensor* scale = args.in_optional(0)) p.scale = read_one(*scale, "scale");
+  p.rates = read_adamw_rates(args);
   read_adamw_tensors(args, p);
   return p;
 }
