@@ -1,0 +1,228 @@
+#!/usr/bin/env python3
+"""Checks the GSA ops of a CUDA backend against float64 and times them. Needs a GPU and torch; for the peer, triton and
+flash-linear-attention at $FLA_PATH.
+
+  check.py --lib gsa_cuda.so [--golden DIR] [--cases] [--time] [--peer] [--repeats N] [--small] [--json FILE]
+"""
+import argparse, json, os, sys
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from abi import Ops
+from reference import with_gradients
+
+BOUNDS = {torch.float32: (1e-5, 1e-4), torch.bfloat16: (1e-2, 1e-2)}
+GRADS = ['q', 'k', 'v', 's', 'g']
+failures, results = 0, []
+
+
+def poisoned(shape, dtype, guard=4096):
+    """A tensor full of NaN between two red zones of NaN, and a function that says whether those are untouched."""
+    n = 1
+    for extent in shape: n *= extent
+    memory = torch.full((n + 2 * guard,), float('nan'), dtype=dtype, device='cuda')
+    return memory[guard:guard + n].view(shape), lambda: bool(
+        memory[:guard].isnan().all() and memory[guard + n:].isnan().all())
+
+
+def run(ops, x, up, scale, states=True):
+    B, T, HQ, K = x['q'].shape
+    H, V, M = x['k'].shape[2], x['v'].shape[3], x['s'].shape[3]
+    N = len(x['cu_seqlens']) - 1 if 'cu_seqlens' in x else B
+    dtype, zones, out = x['q'].dtype, [], {}
+    def make(name, shape, kind):
+        out[name], intact = poisoned(shape, kind)
+        zones.append((name, intact))
+        return out[name]
+    head = [x[n] for n in GRADS] + [x.get('hk0'), x.get('hv0'), x.get('cu_seqlens')]
+    f32 = torch.float32
+    o, ok = make('o', (B, T, HQ, V), dtype), make('ok', (B, T, HQ, M), f32)
+    hkT, hvT = (make('hkT', (N, H, K, M), f32), make('hvT', (N, H, M, V), f32)) if states else (None, None)
+    ops.call('gsa_chunk_fwd', head, [o, ok, hkT, hvT], [scale])
+    grads = [make('d' + n, x[n].shape, x[n].dtype) for n in GRADS]
+    initial = [make('d' + n, x[n].shape, f32) if n in x else None for n in ('hk0', 'hv0')]
+    ops.call('gsa_chunk_bwd', head + [ok, up['do'], up.get('dhkT'), up.get('dhvT')], grads + initial, [scale])
+    r = [make('r_o', (B, T, HQ, V), dtype), make('r_hkT', (N, H, K, M), f32), make('r_hvT', (N, H, M, V), f32)]
+    ops.call('gsa_recurrent', head, r, [scale])
+    torch.cuda.synchronize()
+    return out, [name for name, intact in zones if not intact()]
+
+
+def relative(a, b, floor=0.0):
+    return (a.double() - b).norm().item() / max(b.norm().item(), floor, 1e-30) if b.numel() else 0.0
+
+
+def compare(label, out, expected, dtype, broken):
+    global failures
+    worst = {}
+    bound_out, bound_grad = BOUNDS[dtype]
+    for name, value in out.items():
+        reference = expected.get(name[2:] if name.startswith('r_') else name)
+        if reference is None or name == 'ok': continue
+        gradient = name.startswith('d')
+        # Gradients whose norm is rounding noise beside dv's are bounded by dv's.
+        floor = 1e-5 * expected['dv'].norm().item() if gradient else 0.0
+        error = relative(value, reference, floor)
+        worst[name] = error
+        if not error <= (bound_grad if gradient else bound_out): broken = broken + [f'{name} {error:.2e}']
+    failures += bool(broken)
+    print(('FAIL ' if broken else 'ok   ') + label + ' ' + ' '.join(f'{n}={e:.1e}' for n, e in worst.items()) +
+          (f'   <-- {broken}' if broken else ''), flush=True)
+
+
+def golden(ops, folder, dtypes):
+    from safetensors import safe_open
+    for path in sorted(Path(folder).glob('*.safetensors')):
+        with safe_open(path, 'pt', device='cuda') as file:
+            x = {n: file.get_tensor(n) for n in file.keys()}
+            scale = float(file.metadata()['scale'])
+        inputs = {n: x[n] for n in GRADS + ['hk0', 'hv0', 'cu_seqlens'] if n in x}
+        up = {n: x[n] for n in ('do', 'dhkT', 'dhvT') if n in x}
+        for dtype in dtypes:
+            for group in (inputs, up):
+                for n in ('q', 'k', 'v', 'do'):
+                    if n in group: group[n] = group[n].to(dtype).contiguous()
+            expected = ({n: t.double() for n, t in x.items()} if dtype == torch.float32 else
+                        with_gradients(inputs, up, scale))
+            out, broken = run(ops, inputs, up, scale)
+            compare(f'{path.stem} {dtype}', out, expected, dtype, broken)
+
+
+def draw(B, T, HQ, H, K, V, M, dtype, gates='paper', cu=None, states=False, seed=0):
+    gen = torch.Generator('cuda').manual_seed(seed)
+    rand = lambda *shape: torch.randn(*shape, device='cuda', generator=gen)
+    x = {n: F.silu(rand(B, T, h, w)).to(dtype) for n, h, w in (('q', HQ, K), ('k', H, K), ('v', H, V))}
+    f = rand(B, T, H, M)
+    g = F.logsigmoid(f) / 8
+    if gates == 'zero': g = torch.zeros_like(f)
+    if gates == 'forget': g = torch.full_like(f, -1e4)
+    if gates == 'mixed':
+        g = torch.where(f > 1.2, torch.full_like(f, -1e4), torch.where(f < -0.5, torch.zeros_like(f), g))
+    if gates.startswith('span'): g = -float(gates[4:]) * torch.rand(f.shape, device='cuda', generator=gen)
+    x['g'], x['s'] = g, -torch.expm1(g)
+    if gates in ('zero', 'mixed'): x['s'] = x['s'].clamp(min=0.1)
+    if cu is not None: x['cu_seqlens'] = torch.tensor(cu, dtype=torch.int32, device='cuda')
+    N = B if cu is None else len(cu) - 1
+    up = {'do': rand(B, T, HQ, V).to(dtype)}
+    if states:
+        x['hk0'], x['hv0'] = rand(N, H, K, M), rand(N, H, M, V)
+        up['dhkT'], up['dhvT'] = rand(N, H, K, M), rand(N, H, M, V)
+    return x, up
+
+
+def cases(small):
+    ragged = [0, 0, 1, 17, 17, 80, 144, 209, 209]
+    if small:
+        yield 'small', dict(B=1, T=70, HQ=2, H=2, K=64, V=128, M=64, states=True)
+        yield 'small varlen', dict(B=1, T=209, HQ=2, H=1, K=64, V=64, M=64, cu=ragged, states=True)
+        yield 'small odd', dict(B=1, T=19, HQ=1, H=1, K=24, V=40, M=7)
+        return
+    for T in (1, 15, 16, 17, 63, 64, 65, 127, 200):
+        yield f'T={T}', dict(B=2, T=T, HQ=2, H=2, K=64, V=128, M=64, states=T % 2 == 1)
+    for gates in ('zero', 'forget', 'mixed', 'span5', 'span6', 'span20', 'span0.5'):
+        yield gates, dict(B=1, T=160, HQ=2, H=2, K=128, V=64, M=64, gates=gates, states=True)
+    for K, V, M in ((512, 512, 64), (256, 320, 64), (64, 64, 16), (128, 128, 32), (192, 64, 128), (100, 72, 64),
+                    (64, 64, 48), (520, 40, 5), (600, 700, 520)):
+        yield f'K={K} V={V} M={M}', dict(B=1, T=150, HQ=2, H=2, K=K, V=V, M=M)
+    yield 'gqa', dict(B=2, T=100, HQ=8, H=2, K=128, V=128, M=64, states=True)
+    yield 'varlen', dict(B=1, T=209, HQ=2, H=2, K=64, V=128, M=64, cu=ragged, states=True)
+    yield 'varlen gqa', dict(B=1, T=209, HQ=4, H=2, K=64, V=64, M=64, cu=ragged)
+
+
+def check_cases(ops, dtypes, small):
+    for seed, (label, shape) in enumerate(cases(small)):
+        for dtype in dtypes:
+            for scale in ((1.0,) if seed % 3 else (0.5,)):
+                x, up = draw(dtype=dtype, seed=seed, **shape)
+                out, broken = run(ops, x, up, scale, states=shape.get('states', False))
+                if small: continue
+                compare(f'{label} {dtype}', out, with_gradients(x, up, scale), dtype, broken)
+
+
+def check_repeats(ops, n):
+    global failures
+    x, up = draw(2, 1000, 2, 2, 128, 128, 64, torch.bfloat16, states=True)
+    first = None
+    for i in range(n):
+        out, _ = run(ops, x, up, 1.0)
+        if first is None: first = {name: t.clone() for name, t in out.items()}
+        elif not all(torch.equal(t, first[name]) for name, t in out.items()):
+            failures += 1
+            return print(f'FAIL repeat {i} differs')
+    print(f'ok   {n} repeats bit-equal')
+
+
+def median_ms(ops, fn, repeats=15):
+    import time
+    samples = []
+    for i in range(repeats + 3):
+        torch.cuda.synchronize(); ops.synchronize()
+        n = 4  # several enqueued at a time: what is measured is the device, not the host
+        t = time.perf_counter()
+        for _ in range(n): fn()
+        ops.synchronize()
+        if i >= 3: samples.append((time.perf_counter() - t) / n * 1e3)
+    samples.sort()
+    return samples[len(samples) // 2]
+
+
+SHAPES = [(8, 4096, 4, 4, 512, 512, 64), (16, 2048, 4, 4, 512, 512, 64), (16, 2048, 5, 5, 512, 512, 64),
+          (1, 32768, 4, 4, 512, 512, 64), (16, 2048, 4, 4, 256, 256, 64), (8, 2048, 32, 8, 128, 128, 64),
+          (8, 4096, 4, 4, 512, 512, 128)]
+
+
+def timing(ops, shapes, peer):
+    for B, T, HQ, H, K, V, M in shapes:
+        x, up = draw(B, T, HQ, H, K, V, M, torch.bfloat16)
+        head = [x[n] for n in GRADS] + [None] * 3
+        o = torch.empty(B, T, HQ, V, dtype=torch.bfloat16, device='cuda')
+        ok = torch.empty(B, T, HQ, M, device='cuda')
+        grads = [torch.empty_like(x[n]) for n in GRADS]
+        fwd = ops.prepare('gsa_chunk_fwd', head, [o, ok, None, None], [1.0])
+        bwd = ops.prepare('gsa_chunk_bwd', head + [ok, up['do'], None, None], grads + [None, None], [1.0])
+        row = dict(B=B, T=T, HQ=HQ, H=H, K=K, V=V, M=M, fwd_ms=median_ms(ops, fwd))
+        def both():
+            fwd(); bwd()
+        row['fwdbwd_ms'] = median_ms(ops, both)
+        if peer: row.update(fla(x, up['do'], {'o': o, **dict(zip(['dq', 'dk', 'dv', 'ds', 'dg'], grads))}))
+        results.append(row)
+        print(json.dumps(row), flush=True)
+        del x, up, head, o, ok, grads, fwd, bwd, both
+        torch.cuda.empty_cache()
+
+
+def fla(x, do, ours):
+    from fla.ops.gsa import chunk_gsa
+    from triton.testing import do_bench
+    G = x['q'].shape[2] // x['k'].shape[2]
+    t = [x[n].to(torch.bfloat16).requires_grad_() for n in GRADS]
+    def fwd():
+        with torch.no_grad(): return chunk_gsa(*t, scale=1.0)[0]
+    def both(): return torch.autograd.grad(chunk_gsa(*t, scale=1.0)[0], t, do)
+    theirs = dict(zip(['o', 'dq', 'dk', 'dv', 'ds', 'dg'], [fwd(), *both()]))
+    difference = {n: float(f'{relative(ours[n].float(), theirs[n].double()):.2e}') for n in theirs}
+    return dict(fla_fwd_ms=do_bench(fwd, return_mode='median'), fla_fwdbwd_ms=do_bench(both, return_mode='median'),
+                difference=difference)
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument('--lib', required=True); ap.add_argument('--golden'); ap.add_argument('--cases', action='store_true')
+    ap.add_argument('--small', action='store_true'); ap.add_argument('--time', action='store_true')
+    ap.add_argument('--shapes', type=int, default=len(SHAPES)); ap.add_argument('--peer', action='store_true')
+    ap.add_argument('--repeats', type=int, default=0); ap.add_argument('--json')
+    a = ap.parse_args()
+    if a.peer: sys.path.insert(0, os.environ['FLA_PATH'])
+    ops, dtypes = Ops(a.lib), [torch.float32, torch.bfloat16]
+    if a.golden: golden(ops, a.golden, dtypes)
+    if a.cases or a.small: check_cases(ops, dtypes, a.small)
+    if a.repeats: check_repeats(ops, a.repeats)
+    if a.time: timing(ops, SHAPES[:a.shapes], a.peer)
+    if a.json: Path(a.json).write_text(json.dumps(dict(gpu=torch.cuda.get_device_name(), results=results), indent=1))
+    print('failures:', failures)
+    sys.exit(failures > 0)
+
+
+main()
