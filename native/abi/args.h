@@ -51,6 +51,7 @@ inline int64_t element_count(const gsa_tensor& t) {
 }
 
 inline bool is_contiguous(const gsa_tensor& t) {
+  if (element_count(t) == 0) return true;  // strides over nothing mean nothing
   int64_t expected = 1;
   for (int32_t i = t.ndim - 1; i >= 0; --i) {
     if (t.shape[i] != 1 && t.strides[i] != expected) return false;

@@ -31,6 +31,7 @@ export function contiguousStrides(shape: Shape): number[] {
 }
 
 export function isContiguous(shape: Shape, strides: Shape): boolean {
+  if (elementCount(shape) === 0) return true;
   let step = 1;
   for (let i = shape.length - 1; i >= 0; i--) {
     if (shape[i] !== 1 && strides[i] !== step) return false;

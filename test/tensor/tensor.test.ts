@@ -34,6 +34,13 @@ for (const dev of testDevices()) {
     using z = Tensor.from([1, 2], [2], { device: dev });
     using none = z.narrow(0, 2, 0);
     t.is(none.size, 0);
+    using rows = Tensor.zeros([2, 0], { device: dev });
+    t.true(rows.contiguous);
+    t.deepEqual(rows.toHost(), new Float32Array(0));
+    using wide = Tensor.zeros([2, 3], { device: dev });
+    using strip = wide.narrow(1, 1, 0);
+    t.true(strip.contiguous);
+    t.deepEqual(strip.toHost(), new Float32Array(0));
   });
 
   test(`${dev} strided views read as the elements they show`, (t) => {
