@@ -35,7 +35,7 @@ struct alignas(sizeof(T) * N) Pack {
   T x[N];
 };
 
-__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + __expf(-x)); }
+__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
 // Sum over the block, the same on every thread. kThreads is the block's size, a multiple of 32; `shared`
 // holds one value a warp. Warps are added in order, so the sum repeats bit for bit.

@@ -1,0 +1,154 @@
+// RMSNorm on CUDA: h = x + residual, a = silu(h) or h, y = a * rstd * weight, rstd = 1 / sqrt(mean(a^2) +
+// eps). One block a row; a row's values stay in registers between the sum and the write, so each is read
+// once.
+#include "../../cuda/kernel.cuh"
+#include "params.h"
+
+namespace gsa::cuda {
+
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kPerThread = 32;  // values a thread keeps: rows up to 8192 wide are read once, wider ones twice
+
+__device__ __forceinline__ float activated(float h, bool silu) { return silu ? h * sigmoid(h) : h; }
+
+__device__ __forceinline__ float slope(float h, bool silu) {
+  if (!silu) return 1.0f;
+  const float sg = sigmoid(h);
+  return sg * (1.0f + h * (1.0f - sg));
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    rmsnorm_fwd_kernel(const T* __restrict__ x, const T* __restrict__ residual, const T* __restrict__ weight,
+                       T* __restrict__ y, T* __restrict__ h_out, float* __restrict__ rstd_out, int64_t D,
+                       float eps, bool silu) {
+  __shared__ float shared[kThreads / kWarp];
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * D;
+  float kept[kPerThread];
+  float squares = 0;
+  const auto load = [&](int64_t d) {
+    float h = to_float(x[row + d]);
+    // The residual stream is stored rounded, and what is normalised is what is stored.
+    if (residual) h = to_float(from_float<T>(h + to_float(residual[row + d])));
+    return h;
+  };
+#pragma unroll
+  for (int i = 0; i < kPerThread; ++i) {
+    const int64_t d = threadIdx.x + static_cast<int64_t>(i) * kThreads;
+    if (d >= D) break;
+    const float h = load(d);
+    if (h_out) h_out[row + d] = from_float<T>(h);
+    kept[i] = activated(h, silu);
+    squares += kept[i] * kept[i];
+  }
+  for (int64_t d = threadIdx.x + static_cast<int64_t>(kPerThread) * kThreads; d < D; d += kThreads) {
+    const float h = load(d);
+    if (h_out) h_out[row + d] = from_float<T>(h);
+    const float a = activated(h, silu);
+    squares += a * a;
+  }
+  const float rstd = rsqrtf(block_sum<kThreads>(squares, shared) / static_cast<float>(D) + eps);
+  if (threadIdx.x == 0) rstd_out[blockIdx.x] = rstd;
+#pragma unroll
+  for (int i = 0; i < kPerThread; ++i) {
+    const int64_t d = threadIdx.x + static_cast<int64_t>(i) * kThreads;
+    if (d >= D) break;
+    y[row + d] = from_float<T>(kept[i] * rstd * (weight ? to_float(weight[d]) : 1.0f));
+  }
+  for (int64_t d = threadIdx.x + static_cast<int64_t>(kPerThread) * kThreads; d < D; d += kThreads)
+    y[row + d] = from_float<T>(activated(load(d), silu) * rstd * (weight ? to_float(weight[d]) : 1.0f));
+}
+
+// With n = a * rstd and u = dy * weight: da = rstd * (u - n * mean(u * n)), dx = da * slope(h) + dh.
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    rmsnorm_bwd_kernel(const T* __restrict__ dy, const T* __restrict__ dh, const T* __restrict__ h,
+                       const T* __restrict__ weight, const float* __restrict__ rstd_in, T* __restrict__ dx,
+                       int64_t D, bool silu) {
+  __shared__ float shared[kThreads / kWarp];
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * D;
+  const float rstd = rstd_in[blockIdx.x];
+  float dot = 0;
+  for (int64_t d = threadIdx.x; d < D; d += kThreads) {
+    const float u = to_float(dy[row + d]) * (weight ? to_float(weight[d]) : 1.0f);
+    dot += u * activated(to_float(h[row + d]), silu);
+  }
+  const float mean = block_sum<kThreads>(dot, shared) * rstd / static_cast<float>(D);
+  for (int64_t d = threadIdx.x; d < D; d += kThreads) {  // the second read comes from the L1 or L2 cache
+    const float hd = to_float(h[row + d]);
+    const float u = to_float(dy[row + d]) * (weight ? to_float(weight[d]) : 1.0f);
+    const float da = rstd * (u - activated(hd, silu) * rstd * mean);
+    dx[row + d] = from_float<T>(da * slope(hd, silu) + (dh ? to_float(dh[row + d]) : 0.0f));
+  }
+}
+
+// dweight[d] = sum over rows of dy * a * rstd: blocks of rows give partial sums, a second kernel adds them in
+// order.
+template <typename T>
+__global__ void rmsnorm_dweight_kernel(const T* __restrict__ dy, const T* __restrict__ h,
+                                       const float* __restrict__ rstd, float* __restrict__ partial, int64_t R,
+                                       int64_t D, int64_t rows_per_block, bool silu) {
+  const int64_t d = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x;
+  if (d >= D) return;
+  const int64_t first = blockIdx.y * rows_per_block;
+  const int64_t last = min(first + rows_per_block, R);
+  float sum = 0;
+  for (int64_t r = first; r < last; ++r)
+    sum += to_float(dy[r * D + d]) * activated(to_float(h[r * D + d]), silu) * rstd[r];
+  partial[blockIdx.y * D + d] = sum;
+}
+
+template <typename T>
+__global__ void add_partials_kernel(const float* __restrict__ partial, T* __restrict__ y, int64_t D,
+                                    int64_t parts) {
+  const int64_t d = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x;
+  if (d >= D) return;
+  float sum = 0;
+  for (int64_t p = 0; p < parts; ++p) sum += partial[p * D + d];
+  y[d] = from_float<T>(sum);
+}
+
+constexpr int64_t kRowsPerPart = 64;
+
+template <typename T>
+void weight_gradient(gsa_device& device, const norm::RmsNormBwd& p) {
+  const int64_t parts = std::clamp<int64_t>((p.R + kRowsPerPart - 1) / kRowsPerPart, 1, 1024);
+  const int64_t rows = (p.R + parts - 1) / parts;
+  const Scratch partial(device, static_cast<uint64_t>(parts * p.D) * sizeof(float));
+  const unsigned columns = static_cast<unsigned>((p.D + kThreads - 1) / kThreads);
+  rmsnorm_dweight_kernel<T><<<dim3(columns, static_cast<unsigned>(parts)), kThreads, 0, device.stream>>>(
+      static_cast<const T*>(p.dy), static_cast<const T*>(p.h), p.rstd, partial.as<float>(), p.R, p.D, rows,
+      p.silu);
+  add_partials_kernel<T>
+      <<<columns, kThreads, 0, device.stream>>>(partial.as<float>(), static_cast<T*>(p.dweight), p.D, parts);
+}
+
+}  // namespace
+
+void rmsnorm_fwd(gsa_device& device, const Args& args) {
+  const norm::RmsNormFwd p = norm::read_rmsnorm_fwd(args);
+  if (p.R == 0 || p.D == 0) return;
+  with_float_type(p.dtype, "x", [&](auto type) {
+    using T = decltype(type);
+    rmsnorm_fwd_kernel<T><<<static_cast<unsigned>(p.R), kThreads, 0, device.stream>>>(
+        static_cast<const T*>(p.x), static_cast<const T*>(p.residual), static_cast<const T*>(p.weight),
+        static_cast<T*>(p.y), static_cast<T*>(p.h), p.rstd, p.D, p.eps, p.silu);
+  });
+}
+
+void rmsnorm_bwd(gsa_device& device, const Args& args) {
+  const norm::RmsNormBwd p = norm::read_rmsnorm_bwd(args);
+  if (p.D == 0) return;
+  with_float_type(p.dtype, "dy", [&](auto type) {
+    using T = decltype(type);
+    if (p.R > 0)
+      rmsnorm_bwd_kernel<T><<<static_cast<unsigned>(p.R), kThreads, 0, device.stream>>>(
+          static_cast<const T*>(p.dy), static_cast<const T*>(p.dh), static_cast<const T*>(p.h),
+          static_cast<const T*>(p.weight), p.rstd, static_cast<T*>(p.dx), p.D, p.silu);
+    if (p.dweight) weight_gradient<T>(device, p);
+  });
+}
+
+}  // namespace gsa::cuda
