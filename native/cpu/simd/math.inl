@@ -2,25 +2,30 @@
 // set): no branches, no table, no library call, so that a plain loop over the scalar form vectorises as well. NaN stays
 // NaN, infinities and denormals are right; measured errors are in README.md. Include through foreach_isa.h or math.h.
 
-GSA_INLINE int32_t bits_of(float x) {
-  int32_t i;
+// Bit patterns are unsigned, whose arithmetic wraps: NaN and negative arguments pass through all of it.
+GSA_INLINE uint32_t bits_of(float x) {
+  uint32_t i;
   std::memcpy(&i, &x, sizeof i);
   return i;
 }
-GSA_INLINE float float_of(int32_t i) {
+GSA_INLINE float float_of(uint32_t i) {
   float x;
   std::memcpy(&x, &i, sizeof x);
   return x;
 }
-GSA_INLINE float float_of(uint32_t i) { return float_of(static_cast<int32_t>(i)); }
+// Shifts right with copies of the sign bit.
+GSA_INLINE uint32_t shift_signed(uint32_t i, int by) {
+  return static_cast<uint32_t>(static_cast<int32_t>(i) >> by);
+}
 #ifdef GSA_SIMD_BYTES
-GSA_INLINE vi bits_of(vf x) { return reinterpret_cast<vi>(x); }
-GSA_INLINE vf float_of(vi i) { return reinterpret_cast<vf>(i); }
+GSA_INLINE vu bits_of(vf x) { return reinterpret_cast<vu>(x); }
+GSA_INLINE vf float_of(vu i) { return reinterpret_cast<vf>(i); }
+GSA_INLINE vu shift_signed(vu i, int by) { return reinterpret_cast<vu>(reinterpret_cast<vi>(i) >> by); }
 #endif
 
 // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer and leaves that integer in the low bits.
 constexpr float kRoundMagic = 12582912.0f;
-constexpr int32_t kRoundMagicBits = 0x4B400000;
+constexpr uint32_t kRoundMagicBits = 0x4B400000u;
 constexpr float kInf = std::numeric_limits<float>::infinity();
 
 // x = n ln 2 + r, |r| <= ln 2 / 2. ln 2 is split so that n * kLn2Hi is exact without fused multiply-add too.
@@ -49,8 +54,8 @@ GSA_INLINE F exp(F x) {
   const F r = (x - n * kLn2Hi) - n * kLn2Lo;
   // 2^n in two factors: one alone cannot reach 2^128 nor the denormals.
   const auto i = bits_of(shifted) - kRoundMagicBits;
-  const auto half = i >> 1;
-  return (expm1_reduced(r) + 1.0f) * float_of((half + 127) << 23) * float_of((i - half + 127) << 23);
+  const auto half = shift_signed(i, 1);
+  return (expm1_reduced(r) + 1.0f) * float_of((half + 127u) << 23) * float_of((i - half + 127u) << 23);
 }
 
 template <typename F>
@@ -61,7 +66,7 @@ GSA_INLINE F expm1(F x) {
   const F n = shifted - kRoundMagic;
   const F r = (x - n * kLn2Hi) - n * kLn2Lo;
   // 2^n (e^r - 1) + (2^n - 1), with 2^(n-1) in the middle because 2^128 is not a float.
-  const F half_scale = float_of((bits_of(shifted) - (kRoundMagicBits - 126)) << 23);
+  const F half_scale = float_of((bits_of(shifted) - (kRoundMagicBits - 126u)) << 23);
   const F result = (half_scale * expm1_reduced(r) + (half_scale - 0.5f)) * 2.0f;
   return n == 0.0f ? expm1_reduced(r) : result;
 }
@@ -82,7 +87,7 @@ GSA_INLINE F log_reduced(F f, F n, F c) {
 template <typename F>
 GSA_INLINE F split_exponent(F x, F& n) {
   const auto i = bits_of(x);
-  const auto e = (i - 0x3f3504f3) >> 23;
+  const auto e = shift_signed(i - 0x3f3504f3u, 23);
   n = float_of(e + kRoundMagicBits) - kRoundMagic;
   return float_of(i - (e << 23)) - 1.0f;
 }
@@ -115,7 +120,7 @@ GSA_INLINE F log1p(F x) {
 
 template <typename F>
 GSA_INLINE F abs(F x) {
-  return float_of(bits_of(x) & 0x7fffffff);
+  return float_of(bits_of(x) & 0x7fffffffu);
 }
 
 template <typename F>

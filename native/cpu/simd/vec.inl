@@ -3,6 +3,7 @@
 
 typedef float vf __attribute__((vector_size(GSA_SIMD_BYTES)));
 typedef int32_t vi __attribute__((vector_size(GSA_SIMD_BYTES)));
+typedef uint32_t vu __attribute__((vector_size(GSA_SIMD_BYTES)));
 typedef double vd __attribute__((vector_size(GSA_SIMD_BYTES)));
 typedef float vf_unaligned __attribute__((vector_size(GSA_SIMD_BYTES), aligned(4), may_alias));
 typedef float vf_half __attribute__((vector_size(GSA_SIMD_BYTES / 2), aligned(4), may_alias));
