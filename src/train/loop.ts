@@ -66,9 +66,10 @@ export async function train(
   }
 }
 
-/** Deletes what runs write, and nothing else. */
+/** Deletes what the run before wrote, and nothing else; packed tokens and vocabulary are made again when they no longer
+ * fit. */
 function clearRun(output: string): void {
-  const made = ['metrics.jsonl', 'loss.svg', 'loss.png', 'summary.json', 'tokenizer.json', 'data'];
+  const made = ['metrics.jsonl', 'loss.svg', 'loss.png', 'summary.json'];
   const damaged = readdirSync(output).filter((name) => /^damaged-step-\d+$/.test(name));
   try {
     for (const name of [...made, ...damaged]) rmSync(join(output, name), { recursive: true, force: true });
@@ -108,6 +109,7 @@ async function trainOn(
     );
   const finished = from && readSummary(config.output, from.state.step, stepsOf(config, text.trainTokens));
   if (finished) {
+    emit({ type: 'status', message: `the run in ${config.output} is complete; --fresh starts it over` });
     emit({ type: 'end', ...finished });
     return finished;
   }

@@ -72,7 +72,12 @@ test('a refused configuration exits with 2, a missing file with 1; one line each
 
 test('params counts the parameters of published configurations without allocating them', async (t) => {
   const folder = join(packageRoot(), 'test', 'fixtures', 'configs');
-  const configs = ['gsa-1.3B.json', 'gsa-2.7B.json', 'gsa-7B-mistral.json'].map((name) => join(folder, name));
+  const configs = [
+    'gsa-1.3B-100B.json',
+    'gsa-2.7B-100B.json',
+    'gsa-7B-mistral-100B.json',
+    'gsa-16M-test.json',
+  ].map((name) => join(folder, name));
   const { code, stdout } = await run(['params', '--json', ...configs]);
   t.is(code, 0);
   const records = parseLines(stdout);
@@ -82,12 +87,15 @@ test('params counts the parameters of published configurations without allocatin
   );
   for (const record of records) {
     const parts = Object.values(record['parts'] as Record<string, number>);
-    t.is(
-      parts.reduce((a, b) => a + b),
-      record['parameters'],
-    );
+    const sum = parts.reduce((a, b) => a + b);
+    t.is(sum, record['parameters'] as number);
   }
-  t.is(records[0]!['parameters'], 1_376_886_784);
+  // 24 layers of q, k, v, o (4 * 2048^2), f (2048 * 256), gate, up, down (3 * 2048 * 5632) and three norms; the embeddings
+  // and the output matrix (2 * 32000 * 2048) and the last norm.
+  t.is(
+    records[0]!['parameters'],
+    24 * (4 * 2048 ** 2 + 2048 * 256 + 3 * 2048 * 5632 + 3 * 2048) + 2 * 32000 * 2048 + 2048,
+  );
 });
 
 test('docs/cli.md prints the exit codes and environment variables that the code defines', (t) => {

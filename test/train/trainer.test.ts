@@ -1,0 +1,147 @@
+import { join } from 'node:path';
+import test from 'ava';
+import { IGNORED, type Batch } from '#src/data/sampler.js';
+import { GSAForCausalLM } from '#src/models/index.js';
+import { native } from '#src/native/load.js';
+import { parseTrainConfig, type TrainConfig } from '#src/train/config.js';
+import { Trainer } from '#src/train/trainer.js';
+import { tempFolder } from '../io/temp.js';
+import { assertNoLeak } from '../leaks.js';
+import { tinyConfig } from './tiny.js';
+
+const V = 50;
+
+async function makeTrainer(changes: Partial<TrainConfig['optimizer']> = {}): Promise<Trainer> {
+  const config = await parseTrainConfig(tinyConfig('unused'));
+  const model = GSAForCausalLM.create({ ...(config.model as object), vocab_size: V }, { seed: 3 });
+  return new Trainer(model, { ...config, optimizer: { ...config.optimizer, ...changes } });
+}
+
+/** Rows of 16 tokens; labels beyond `counted` do not count. */
+function makeBatch(seed: number, rows: number, counted = rows * 16): Batch {
+  const ids = Int32Array.from({ length: rows * 16 }, (_, i) => (i * 31 + seed * 17 + ((i * i) % 7)) % V);
+  const labels = Int32Array.from(ids, (_, i) =>
+    i < counted ? (ids[(i + 1) % ids.length]! + 1) % V : IGNORED,
+  );
+  return { ids, labels, shape: [rows, 16], tokens: counted, cuSeqlens: null };
+}
+
+function joined(a: Batch, b: Batch): Batch {
+  return {
+    ids: Int32Array.from([...a.ids, ...b.ids]),
+    labels: Int32Array.from([...a.labels, ...b.labels]),
+    shape: [a.shape[0] + b.shape[0], 16],
+    tokens: a.tokens + b.tokens,
+    cuSeqlens: null,
+  };
+}
+
+function weights(trainer: Trainer): Float32Array {
+  return Float32Array.from(trainer.model.namedParameters().flatMap(([, p]) => [...p.toFloat32()]));
+}
+
+test('accumulation over micro-batches of 32 and 5 counted tokens equals one batch of both, float32', async (t) => {
+  const [a, b] = [makeBatch(1, 2), makeBatch(2, 2, 5)];
+  const [split, whole] = [await makeTrainer(), await makeTrainer()];
+  try {
+    for (let step = 0; step < 3; step++) {
+      const x = split.step([a, b], 1e-2);
+      const y = whole.step([joined(a, b)], 1e-2);
+      t.is(x.tokens, 37);
+      t.true(Math.abs(x.loss - y.loss) < 1e-5 * y.loss, `loss ${x.loss} and ${y.loss}`);
+      t.true(Math.abs(x.gradNorm - y.gradNorm) < 1e-4 * y.gradNorm, `norm ${x.gradNorm} and ${y.gradNorm}`);
+    }
+  } finally {
+    split.dispose();
+    whole.dispose();
+  }
+});
+
+test('a step whose gradient is not finite changes neither weights nor moments, and the next one is made', async (t) => {
+  const trainer = await makeTrainer();
+  try {
+    trainer.step([makeBatch(1, 2)], 1e-3);
+    const moments = (): number[] =>
+      [...trainer.optimizer.state().values()].flatMap((m) => [...m.toFloat32()]);
+    const [before, momentsBefore] = [weights(trainer), moments()];
+    const norm = trainer.model.namedParameters().find(([name]) => name === 'model.norm.weight')![1];
+    const good = norm.toFloat32();
+    norm.write(good.map(() => Infinity));
+    const bad = trainer.step([makeBatch(2, 2)], 1e-3);
+    t.true(bad.skipped);
+    norm.write(good);
+    t.deepEqual(weights(trainer), before);
+    t.deepEqual(moments(), momentsBefore);
+    t.is(trainer.optimizer.stepCount, 1);
+    t.false(trainer.step([makeBatch(2, 2)], 1e-3).skipped);
+    t.notDeepEqual(weights(trainer), before);
+  } finally {
+    trainer.dispose();
+  }
+});
+
+test('clipping bounds the update; the norm that is told is the one before it', async (t) => {
+  const [free, clipped] = [await makeTrainer({ clip: null }), await makeTrainer({ clip: 1e-3 })];
+  try {
+    const [x, y] = [free.step([makeBatch(1, 2)], 1e-3), clipped.step([makeBatch(1, 2)], 1e-3)];
+    t.is(x.gradNorm, y.gradNorm);
+    const first = (trainer: Trainer): number => {
+      const m = [...trainer.optimizer.state()].filter(([name]) => name.endsWith('.exp_avg'));
+      return Math.sqrt(m.flatMap(([, v]) => [...v.toFloat32()]).reduce((sum, v) => sum + v * v, 0));
+    };
+    // After one step the first moment is (1 - beta1) = 0.1 times the gradient that was used.
+    t.true(Math.abs(first(free) - 0.1 * x.gradNorm) < 1e-4 * x.gradNorm);
+    t.true(Math.abs(first(clipped) - 1e-4) < 1e-7);
+  } finally {
+    free.dispose();
+    clipped.dispose();
+  }
+});
+
+test('saved and restored, a trainer takes the same steps to the last bit', async (t) => {
+  const folder = tempFolder(t);
+  const one = await makeTrainer();
+  one.step([makeBatch(1, 2)], 1e-3);
+  one.save(folder);
+  const { model } = one;
+  const config = await parseTrainConfig(tinyConfig('unused'));
+  const two = new Trainer(GSAForCausalLM.load(folder), config);
+  try {
+    two.restoreOptimizer(folder);
+    for (let step = 2; step < 5; step++)
+      t.deepEqual(two.step([makeBatch(step, 2)], 1e-3), one.step([makeBatch(step, 2)], 1e-3));
+    t.deepEqual(weights(two), weights(one));
+    const other = GSAForCausalLM.create({ ...model.config, num_slots: 4 });
+    const wrong = new Trainer(other, config);
+    t.throws(() => wrong.restoreOptimizer(folder), {
+      message: new RegExp(`${join(folder, 'optimizer')}.*f_proj`),
+    });
+    wrong.dispose();
+  } finally {
+    one.dispose();
+    two.dispose();
+  }
+});
+
+test.serial('memory is flat over 300 steps and validations, and all of it is given back', async (t) => {
+  const trainer = await makeTrainer();
+  const batches = [makeBatch(1, 2), makeBatch(2, 2)];
+  const { device } = trainer.model;
+  const run = (): void => {
+    trainer.step(batches, 1e-3);
+    trainer.evaluate(batches[0]!);
+  };
+  run();
+  const before = device.memory({ resetPeak: true });
+  run();
+  const after = device.memory({ resetPeak: true });
+  t.is(after.currentBytes, before.currentBytes);
+  assertNoLeak(t, () => {
+    for (let step = 0; step < 300; step++) run();
+  });
+  const last = device.memory();
+  t.is(last.currentBytes, before.currentBytes);
+  t.is(last.peakBytes, after.peakBytes);
+  trainer.dispose();
+  t.is(native().leaks().finalized, 0);
+});
