@@ -1,0 +1,186 @@
+import test from 'ava';
+import { Tape } from '#src/autograd/tape.js';
+import {
+  Embedding,
+  GatedMlp,
+  GatedSlotAttention,
+  Linear,
+  Module,
+  RMSNorm,
+  ShortConvolution,
+  type Parts,
+} from '#src/nn/index.js';
+import { sum } from '#src/ops/index.js';
+import { scope } from '#src/tensor/scope.js';
+import { Tensor } from '#src/tensor/tensor.js';
+import { relativeError } from '../cases/drive.js';
+import { testDevices } from '../devices.js';
+import { assertNoLeak } from '../leaks.js';
+import { silu as siluReference } from '../reference/activation.js';
+import { matmul } from '../reference/dense.js';
+import { rmsNorm } from '../reference/rmsnorm.js';
+import { shortConv } from '../reference/short_conv.js';
+
+class Pair extends Module {
+  constructor(
+    readonly left: Module,
+    readonly list: readonly Module[],
+    readonly shared: Tensor,
+  ) {
+    super();
+  }
+  protected parts(): Parts {
+    return { left: this.left, list: this.list, none: null, shared: this.shared, again: this.shared };
+  }
+}
+
+const f64 = (x: Tensor): Float64Array => Float64Array.from(x.toFloat32());
+
+for (const device of testDevices()) {
+  let stream = 0;
+  const random = (shape: number[], std = 0.5): Tensor => {
+    const x = Tensor.randn(shape, { seed: 8, stream: stream++, std, device });
+    x.requiresGrad = true;
+    return x;
+  };
+
+  test.serial(`${device} parameters have dotted names, lists count, shared ones come once`, (t) => {
+    assertNoLeak(t, () => {
+      const shared = random([2]);
+      const pair = new Pair(
+        new GatedMlp(new Linear(random([3, 2])), new Linear(random([3, 2])), new Linear(random([2, 3]))),
+        [new RMSNorm(random([2])), new RMSNorm(null), new Embedding(shared)],
+        shared,
+      );
+      t.deepEqual(
+        pair.namedParameters().map(([name]) => name),
+        [
+          'left.gate_proj.weight',
+          'left.up_proj.weight',
+          'left.down_proj.weight',
+          'list.0.weight',
+          'list.2.weight',
+        ],
+      );
+      t.is(pair.namedParameters('model.')[0]![0], 'model.left.gate_proj.weight');
+      for (const p of pair.parameters()) p.grad = Tensor.zerosLike(p);
+      pair.zeroGrad();
+      t.true(pair.parameters().every((p) => p.grad === null));
+      pair.dispose();
+      pair.dispose();
+    });
+  });
+
+  test.serial(`${device} float32 GatedMlp [2, 3, 8] -> 16 -> 8 is down(silu(gate) · up)`, (t) => {
+    assertNoLeak(t, () => {
+      using mlp = new GatedMlp(
+        new Linear(random([16, 8])),
+        new Linear(random([16, 8])),
+        new Linear(random([8, 16])),
+      );
+      scope(() => {
+        const x = random([2, 3, 8]);
+        const project = (w: Tensor) => matmul(f64(x), f64(w), { M: 6, K: 8, N: 16, transB: true });
+        const up = project(mlp.upProj.weight);
+        const inner = siluReference(project(mlp.gateProj.weight)).map((g, i) => g * up[i]!);
+        const expected = matmul(inner, f64(mlp.downProj.weight), { M: 6, K: 16, N: 8, transB: true });
+        const y = mlp.forward(x);
+        t.deepEqual(y.shape, [2, 3, 8]);
+        t.true(relativeError(y.toFloat32(), expected) <= 1e-5);
+      });
+    });
+  });
+
+  test.serial(`${device} float32 RMSNorm: without a residual the stream is the input itself`, (t) => {
+    assertNoLeak(t, () => {
+      using norm = new RMSNorm(random([8]), { eps: 1e-3 });
+      scope(() => {
+        const x = random([3, 8]);
+        const residual = random([3, 8]);
+        const first = norm.forwardResidual(x, null);
+        t.is(first.h, x);
+        t.deepEqual(first.y.toFloat32(), norm.forward(x).toFloat32());
+        const next = norm.forwardResidual(x, residual);
+        const expected = rmsNorm(f64(x), 8, {
+          weight: f64(norm.weight!),
+          residual: f64(residual),
+          eps: 1e-3,
+        });
+        t.true(relativeError(next.h.toFloat32(), expected.h) <= 1e-6);
+        t.true(relativeError(next.y.toFloat32(), expected.y) <= 1e-5);
+      });
+    });
+  });
+
+  test.serial(
+    `${device} float32 ShortConvolution [6, 1, 4] keeps the given state and returns the next`,
+    (t) => {
+      assertNoLeak(t, () => {
+        using conv = new ShortConvolution(random([6, 1, 4]));
+        scope(() => {
+          const x = random([2, 5, 6]);
+          const state = random([2, 6, 3]);
+          const before = state.toFloat32();
+          const out = conv.forward(x, { state, outputState: true });
+          const expected = shortConv(
+            f64(x),
+            f64(conv.weight),
+            { rows: 10, D: 6, W: 4, starts: [0, 5], silu: true },
+            f64(state),
+          );
+          t.true(relativeError(out.y.toFloat32(), expected.y) <= 1e-5);
+          t.deepEqual(out.state!.toFloat32(), Float32Array.from(expected.state));
+          t.deepEqual(state.toFloat32(), before);
+          t.is(conv.forward(x).state, undefined);
+        });
+      });
+    },
+  );
+
+  test.serial(`${device} float32 a weight of shape [D, 1, W] receives its gradient in that shape`, (t) => {
+    assertNoLeak(t, () => {
+      using conv = new ShortConvolution(random([6, 1, 4]));
+      using x = random([1, 5, 6]);
+      using tape = new Tape();
+      using loss = tape.run(() => sum(conv.forward(x).y));
+      tape.backward(loss);
+      t.deepEqual(conv.weight.grad!.shape, [6, 1, 4]);
+    });
+  });
+
+  test.serial(
+    `${device} float32 one token by recurrence equals one token by chunks, and both continue a state`,
+    (t) => {
+      assertNoLeak(t, () => {
+        const [D, HQ, H, K, V, M] = [12, 4, 2, 3, 5, 6];
+        const linear = (out: number, width = D) => new Linear(random([out, width]));
+        using layer = new GatedSlotAttention(
+          { HQ, H, K, V, M, normalizer: 8 },
+          {
+            qProj: linear(HQ * K),
+            kProj: linear(H * K),
+            vProj: linear(H * V),
+            fProj: linear(H * M),
+            qConv: null,
+            kConv: null,
+            vConv: null,
+            gNorm: new RMSNorm(random([HQ * V]), { eps: 1e-5, silu: true }),
+            oProj: linear(D, HQ * V),
+          },
+        );
+        scope(() => {
+          const state = layer.forward(random([2, 9, D]), { outputState: true }).state!;
+          const x = random([2, 1, D]);
+          const step = layer.forward(x, { state, outputState: true });
+          using tape = new Tape();
+          const chunk = tape.run(() => layer.forward(x, { state, outputState: true }));
+          t.true(tape.length > 0, 'recorded, so by chunks');
+          t.true(relativeError(step.y.toFloat32(), chunk.y.toFloat32()) <= 1e-5);
+          t.true(relativeError(step.state!.hk.toFloat32(), chunk.state!.hk.toFloat32()) <= 1e-5);
+          t.true(relativeError(step.state!.hv.toFloat32(), chunk.state!.hv.toFloat32()) <= 1e-5);
+          t.is(step.state!.conv, null);
+        });
+      });
+    },
+  );
+}
