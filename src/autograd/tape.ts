@@ -63,6 +63,7 @@ export class Tape implements Recorder {
 
   #target(tensor: Tensor | null): Target {
     if (tensor === null) return null;
+    if (tensor.gradLink instanceof Tensor) return this.#target(tensor.gradLink);
     const link = tensor.gradLink as Link | null;
     if (link && link.tape === this && link.generation === this.#generation)
       return { entry: link.entry, output: link.output };
@@ -160,6 +161,10 @@ export class Tape implements Recorder {
   #arrive(target: NonNullable<Target>, grad: Tensor): void {
     if ('leaf' in target) {
       const leaf = target.leaf;
+      if (leaf.disposed) {
+        grad.dispose();
+        return;
+      }
       if (leaf.grad) {
         exec('add', { a: leaf.grad, b: grad }, { y: leaf.grad }, { alpha: 1, beta: 1 });
         grad.dispose();

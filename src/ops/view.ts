@@ -32,9 +32,10 @@ export function narrow(x: Tensor, dim: number, start: number, length: number): T
   record('narrow', [x], [y], [], ([dy]) => {
     const dx = Tensor.zeros(whole, { dtype: dy!.dtype, device: dy!.device });
     // Copies write contiguous memory, so one copy per block of consecutive elements: few where `dim` is among the first.
+    if (length === 0) return [dx];
     const to = dx.view([outer, whole[dim]! * inner]);
     const from = dy!.view([outer, length * inner]);
-    for (let i = 0; i < outer && length > 0; i++)
+    for (let i = 0; i < outer; i++)
       exec(
         'cast',
         { x: from.narrow(0, i, 1) },

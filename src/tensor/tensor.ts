@@ -33,7 +33,7 @@ export class Tensor {
   grad: Tensor | null = null;
   /** Whether this tensor was made as a view of another (its storage may be shared). */
   readonly isView: boolean;
-  /** The tape's own mark on tensors that it computed. */
+  /** The tape's own mark on tensors that it computed; on an alias of a leaf, the leaf. */
   gradLink: unknown = null;
   #handle: NativeTensor | null;
 
@@ -165,11 +165,11 @@ export class Tensor {
     );
   }
 
-  /** Another handle on the same elements, with a lifetime of its own. Carries the tape's mark. */
+  /** Another handle on the same elements, with a lifetime of its own. To the tape it is this tensor: a gradient of a
+   * leaf's alias goes to the leaf. */
   alias(): Tensor {
     const other = this.#viewOf(this.shape, this.strides, 0);
-    other.requiresGrad = this.requiresGrad;
-    other.gradLink = this.gradLink;
+    other.gradLink = this.requiresGrad ? this : this.gradLink;
     return other;
   }
 

@@ -37,8 +37,10 @@ for (const dev of testDevices()) {
       using x = leaf([1, 2]);
       using tape = new Tape();
       for (const expected of [3, 6]) {
-        using loss = tape.run(() => sum(add(add(x, x), x)));
+        using alias = x.alias();
+        using loss = tape.run(() => sum(add(add(x, alias), alias.alias())));
         tape.backward(loss);
+        t.is(alias.grad, null);
         t.deepEqual(grads(x), [expected, expected]);
       }
     });
@@ -258,6 +260,19 @@ for (const dev of testDevices()) {
         t.true(currentBytes <= recorded - 30 * 16384, `${recorded - currentBytes} bytes freed`);
       });
       t.is(x.grad!.size, 4096);
+    });
+  });
+
+  test.serial(`${dev} a leaf disposed before backward() receives nothing, and nothing leaks`, (t) => {
+    assertNoLeak(t, () => {
+      const x = leaf([1, 2]);
+      using y = leaf([3, 4]);
+      using tape = new Tape();
+      using loss = tape.run(() => sum(swiglu(x, y)));
+      x.dispose();
+      tape.backward(loss);
+      t.is(x.grad, null);
+      t.is(y.grad!.size, 2);
     });
   });
 

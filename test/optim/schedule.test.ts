@@ -1,5 +1,5 @@
 import test from 'ava';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { GsaError } from '#src/native/errors.js';
 import { warmupCosine } from '#src/optim/schedule.js';
 

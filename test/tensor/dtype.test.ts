@@ -101,7 +101,7 @@ for (const dev of testDevices()) {
   });
 
   test(`${dev} Tensor.from rounds numbers to bfloat16 and takes raw bits as they are`, (t) => {
-    using rounded = Tensor.from([1, 1.00390625, -3.1416], [3], { dtype: 'bfloat16', device: dev });
+    using rounded = Tensor.from([1, 1.00390625, -Math.PI], [3], { dtype: 'bfloat16', device: dev });
     t.deepEqual(rounded.toHost(), Uint16Array.of(0x3f80, 0x3f80, 0xc049));
     using raw = Tensor.from(Uint16Array.of(0x3f80, 0xc049), [2], { device: dev });
     t.is(raw.dtype, 'bfloat16');
