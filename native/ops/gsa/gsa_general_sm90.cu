@@ -1,5 +1,5 @@
-// Gated slot attention step by step in float32, for every shape, dtype and gate: two walks forward, seven backward
-// (scan_sm90.cuh), joined by the softmax over the slots.
+// Gated slot attention step by step in float32, for every shape, dtype and gate: two walks forward, seven
+// backward (scan_sm90.cuh), joined by the softmax over the slots.
 #include <cfloat>
 
 #include "general_sm90.h"
@@ -45,8 +45,8 @@ struct RowGradients {
   Dims dims;
   const float *ok, *s;
   const float* ok_past;  // [rows, HQ, M] logits without the row's own write
-  float* dp_past;        // in: gradient of p without the row's own write; out: what the row reads from earlier
-                         // rows times its gradients, a term of dg
+  float* dp_past;  // in: gradient of p without the row's own write; out: what the row reads from earlier
+                   // rows times its gradients, a term of dg
   float *p, *dok;
   float *qk, *dov;  // [rows, HQ] scale * q.k and do.v of the row itself
   float scale;
@@ -62,7 +62,8 @@ __global__ void __launch_bounds__(kRowWarps* kWarp)
   const int lane = threadIdx.x % kWarp;
   const int64_t kv = at / d.HQ * d.H + at % d.HQ / (d.HQ / d.H);
   float qk = 0, dov = 0;
-  for (int64_t i = lane; i < d.K; i += kWarp) qk += cuda::to_float(q[at * d.K + i]) * cuda::to_float(k[kv * d.K + i]);
+  for (int64_t i = lane; i < d.K; i += kWarp)
+    qk += cuda::to_float(q[at * d.K + i]) * cuda::to_float(k[kv * d.K + i]);
   for (int64_t i = lane; i < d.V; i += kWarp)
     dov += cuda::to_float(d_o[at * d.V + i]) * cuda::to_float(v[kv * d.V + i]);
   qk = warp_sum(qk) * a.scale;
@@ -95,13 +96,14 @@ struct GateGradients {
 
 constexpr int kGateParts = 32;  // warps that share a sequence; each sums its part, then runs through it
 
-// ds, and dg as what crosses the gate of a row: a running sum in reverse of what rows read from earlier ones minus
-// what they give to later ones. A row's own write read by itself is on neither side, so nothing large cancels where
-// gates forget nearly everything; the sum is in double.
+// ds, and dg as what crosses the gate of a row: a running sum in reverse of what rows read from earlier ones
+// minus what they give to later ones. A row's own write read by itself is on neither side, so nothing large
+// cancels where gates forget nearly everything; the sum is in double.
 __global__ void __launch_bounds__(kGateParts* kWarp) gate_gradients_kernel(GateGradients a) {
   __shared__ double sums[kGateParts][kWarp];
   const Dims& d = a.dims;
-  const int64_t tiles = (d.M + kWarp - 1) / kWarp, state = blockIdx.x / tiles, h = state % d.H, G = d.HQ / d.H;
+  const int64_t tiles = (d.M + kWarp - 1) / kWarp, state = blockIdx.x / tiles, h = state % d.H,
+                G = d.HQ / d.H;
   const int part = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   const int64_t m = blockIdx.x % tiles * kWarp + lane;
   const auto rows = device_rows(a.cu_seqlens, d.T, state / d.H);
@@ -138,7 +140,9 @@ __global__ void __launch_bounds__(kGateParts* kWarp) gate_gradients_kernel(GateG
   }
 }
 
-unsigned blocks(int64_t n, int64_t per_block) { return static_cast<unsigned>((n + per_block - 1) / per_block); }
+unsigned blocks(int64_t n, int64_t per_block) {
+  return static_cast<unsigned>((n + per_block - 1) / per_block);
+}
 
 // A walk over the key state (x = k, width K) or the value state (width V), forward.
 template <typename T, typename Out>
@@ -176,8 +180,8 @@ void forward(gsa_device& device, const ChunkFwd& p) {
   logits.after = p.hkT;
   scan<false, false>(device, logits);
   if (rows > 0)
-    softmax_kernel<<<blocks(rows, kRowWarps), kRowWarps * kWarp, 0, device.stream>>>(ok, weights.as<float>(), rows,
-                                                                                     d.M);
+    softmax_kernel<<<blocks(rows, kRowWarps), kRowWarps * kWarp, 0, device.stream>>>(ok, weights.as<float>(),
+                                                                                     rows, d.M);
   Scan<T, T> values = forward_walk<T, T>(d, p.in, false);
   values.read_M = weights.as<float>();
   values.out = static_cast<T*>(p.o);
@@ -194,7 +198,8 @@ struct BackwardScratch {
   float* end_flow;     // [N, H, M]
 
   BackwardScratch(gsa_device& device, const Dims& d)
-      : memory(device, (d.B * d.T * (d.HQ * (4 * d.M + 2) + 2 * d.H * d.M) + d.N * d.H * d.M) * sizeof(float)) {
+      : memory(device,
+               (d.B * d.T * (d.HQ * (4 * d.M + 2) + 2 * d.H * d.M) + d.N * d.H * d.M) * sizeof(float)) {
     float* next = memory.as<float>();
     const auto take = [&](float*& field, int64_t n) {
       field = next;
@@ -223,7 +228,8 @@ void read_past(gsa_device& device, const ChunkBwd& p, const BackwardScratch& x) 
   }
 }
 
-// The gradient of the key (x = q, y = dok) or the value state (x = do, y = p) in reverse: dk or dv, and ds_k or ds_v.
+// The gradient of the key (x = q, y = dok) or the value state (x = do, y = p) in reverse: dk or dv, and ds_k
+// or ds_v.
 template <typename T>
 void walk_back(gsa_device& device, const ChunkBwd& p, const BackwardScratch& x, bool key) {
   Scan<T, T> inputs = forward_walk<T, T>(p.dims, p.in, key);
@@ -261,8 +267,9 @@ void backward(gsa_device& device, const ChunkBwd& p) {
   read_past<T>(device, p, x);
   if (rows > 0)
     row_gradients_kernel<T><<<blocks(rows, kRowWarps), kRowWarps * kWarp, 0, device.stream>>>(
-        {d, p.ok, p.in.s, x.ok_past, x.dp_past, x.p, x.dok, x.qk, x.dov, p.in.scale}, static_cast<const T*>(p.in.q),
-        static_cast<const T*>(p.in.k), static_cast<const T*>(p.in.v), static_cast<const T*>(p.d_o));
+        {d, p.ok, p.in.s, x.ok_past, x.dp_past, x.p, x.dok, x.qk, x.dov, p.in.scale},
+        static_cast<const T*>(p.in.q), static_cast<const T*>(p.in.k), static_cast<const T*>(p.in.v),
+        static_cast<const T*>(p.d_o));
   Scan<T, T> queries = forward_walk<T, T>(d, p.in, true);
   queries.read_M = x.dok;
   queries.out = static_cast<T*>(p.dq);
@@ -270,9 +277,9 @@ void backward(gsa_device& device, const ChunkBwd& p) {
   walk_back<T>(device, p, x, true);
   walk_back<T>(device, p, x, false);
   if (rows > 0 && states > 0)
-    gate_gradients_kernel<<<static_cast<unsigned>(states * ((d.M + kWarp - 1) / kWarp)), kGateParts * kWarp, 0,
-                            device.stream>>>({d, p.in.cu_seqlens, p.in.s, x.dp_past, x.p, x.dok, x.qk, x.dov, x.ds_k,
-                                              x.ds_v, x.end_flow, p.ds, p.dg});
+    gate_gradients_kernel<<<static_cast<unsigned>(states * ((d.M + kWarp - 1) / kWarp)), kGateParts * kWarp,
+                            0, device.stream>>>({d, p.in.cu_seqlens, p.in.s, x.dp_past, x.p, x.dok, x.qk,
+                                                 x.dov, x.ds_k, x.ds_v, x.end_flow, p.ds, p.dg});
 }
 
 }  // namespace

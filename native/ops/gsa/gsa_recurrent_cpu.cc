@@ -83,7 +83,7 @@ void gsa_recurrent(gsa_device& device, const Args& args) {
   static const auto exp_kernel = GSA_SIMD_SELECT(exp_range);
   static const auto softmax_kernel = GSA_SIMD_SELECT(softmax_range);
   parallel_for(tokens * d.H, std::max<int64_t>(1, 8192 / d.M), [&](int64_t begin, int64_t end) {
-    exp_kernel(p.in.g + begin * d.M, decay.data() + begin * d.M, (end - begin) * d.M);
+    for (int64_t i = begin; i < end; ++i) exp_kernel(p.in.g + i * d.M, decay.data() + i * d.M, d.M);
   });
   step_states(p, d.K, d.M, p.in.hk0, p.hk_out, [&](int64_t row, int64_t h) {
     const int64_t at = row * d.H + h, q_at = row * d.HQ + h * d.group();

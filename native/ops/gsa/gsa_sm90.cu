@@ -1,7 +1,9 @@
-// Entry points of gated slot attention on CUDA: which path a call takes. FLASH_GSA_TRACE=1 in the environment prints it.
+// Entry points of gated slot attention on CUDA: which path a call takes. FLASH_GSA_TRACE=1 in the environment
+// prints it.
 #include <cstdio>
 #include <cstdlib>
 
+#include "fast_sm90.h"
 #include "general_sm90.h"
 
 namespace gsa::sm90 {
@@ -12,8 +14,8 @@ using slot_attention::Dims;
 void trace(const char* op, const char* path, const Dims& d, int32_t dtype) {
   static const char* const wanted = std::getenv("FLASH_GSA_TRACE");
   if (!wanted || wanted[0] != '1') return;
-  std::fprintf(stderr, "%s: %s path, %s, B %lld T %lld HQ %lld H %lld K %lld V %lld M %lld N %lld\n", op, path,
-               dtype_name(dtype), static_cast<long long>(d.B), static_cast<long long>(d.T),
+  std::fprintf(stderr, "%s: %s path, %s, B %lld T %lld HQ %lld H %lld K %lld V %lld M %lld N %lld\n", op,
+               path, dtype_name(dtype), static_cast<long long>(d.B), static_cast<long long>(d.T),
                static_cast<long long>(d.HQ), static_cast<long long>(d.H), static_cast<long long>(d.K),
                static_cast<long long>(d.V), static_cast<long long>(d.M), static_cast<long long>(d.N));
 }
@@ -28,18 +30,21 @@ using sm90::trace;
 void gsa_chunk_fwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::ChunkFwd p = slot_attention::read_chunk_fwd(args, dtype);
-  trace("gsa_chunk_fwd", "general", p.dims, dtype);
-  sm90::general_fwd(device, p, dtype);
+  const bool fast = sm90::fast_takes(p.dims, dtype, false);
+  trace("gsa_chunk_fwd", fast ? "tensor-core" : "general", p.dims, dtype);
+  fast ? sm90::fast_fwd(device, p) : sm90::general_fwd(device, p, dtype);
 }
 
 void gsa_chunk_bwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::ChunkBwd p = slot_attention::read_chunk_bwd(args, dtype);
-  trace("gsa_chunk_bwd", "general", p.dims, dtype);
-  sm90::general_bwd(device, p, dtype);
+  const bool fast = sm90::fast_takes(p.dims, dtype, true);
+  trace("gsa_chunk_bwd", fast ? "tensor-core" : "general", p.dims, dtype);
+  fast ? sm90::fast_bwd(device, p) : sm90::general_bwd(device, p, dtype);
 }
 
-// A step reads every state element once and writes it once, in place or not: the general path is what it needs.
+// A step reads every state element once and writes it once, in place or not: the general path is what it
+// needs.
 void gsa_recurrent(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::Recurrent p = slot_attention::read_recurrent(args, dtype);

@@ -114,7 +114,8 @@ GSA_INLINE float dot(const float* a, const float* b, int64_t n) {
   return hsum(sum[0]);
 }
 
-static void forward_block(const ForwardBlock& b) {
+static void forward_block(const ForwardBlock& block) {
+  const ForwardBlock b = block;  // no store can alias a local, so its pointers stay in registers
   const int64_t ld = b.ld;
   for (int64_t i = 0; i < b.rows; ++i) {
     const float* step = b.step + i * ld;
@@ -145,7 +146,8 @@ static void forward_block(const ForwardBlock& b) {
   }
 }
 
-static void gather_block(const GatherBlock& b) {
+static void gather_block(const GatherBlock& block) {
+  const GatherBlock b = block;  // no store can alias a local, so its pointers stay in registers
   const int64_t ld = b.ld;
   for (int64_t i = 0; i < b.rows; ++i) {
     const int64_t at = i * ld;
@@ -198,7 +200,8 @@ static void gather_block(const GatherBlock& b) {
   }
 }
 
-static void scatter_block(const ScatterBlock& b) {
+static void scatter_block(const ScatterBlock& block) {
+  const ScatterBlock b = block;  // no store can alias a local, so its pointers stay in registers
   const int64_t ld = b.ld;
   for (int64_t i = b.rows - 1; i >= 0; --i) {
     const float *qk = b.qk + i * kChunk, *dov = b.dov + i * kChunk;

@@ -1,7 +1,8 @@
 // The step-by-step recurrence that every part of the operator is made of, for any shape and gates:
 //   X_t = exp(g) * X_{t-1} + sum_w x_tw y_tw^T,  X [A, M],  gates along M
-// read out as out_t = X_t u_t over the channels ("contract A") or the slots ("contract M"). In reverse time it gives
-// the gradients of the states. Float32 throughout; one warp walks a sequence with its columns of X in registers.
+// read out as out_t = X_t u_t over the channels ("contract A") or the slots ("contract M"). In reverse time
+// it gives the gradients of the states. Float32 throughout; one warp walks a sequence with its columns of X
+// in registers.
 #pragma once
 
 #include "../../cuda/kernel.cuh"
@@ -14,7 +15,8 @@ using cuda::kWarp;
 constexpr int kScanWarps = 4;
 
 // Rows of sequence n. Offsets are clamped: whatever cu_seqlens holds, nothing outside the tensors is touched.
-__device__ __forceinline__ slot_attention::RowRange device_rows(const int32_t* cu_seqlens, int64_t T, int64_t n) {
+__device__ __forceinline__ slot_attention::RowRange device_rows(const int32_t* cu_seqlens, int64_t T,
+                                                                int64_t n) {
   if (!cu_seqlens) return {n * T, (n + 1) * T};
   const int64_t begin = min(max(static_cast<int64_t>(cu_seqlens[n]), int64_t{0}), T);
   return {begin, min(max(static_cast<int64_t>(cu_seqlens[n + 1]), begin), T)};
@@ -25,23 +27,23 @@ template <typename T, typename Out>
 struct Scan {
   const int32_t* cu_seqlens;
   int64_t T_len, N, H, A, M;
-  const float* g;          // [rows, H, M]
-  const T* x;              // [rows, H * GW, A] what is written, along the channels
-  const float* y;          // [rows, H * GW, M] and along the slots
-  const T* read_A;         // [rows, H * GR, A] contracted with X over the channels, or
-  const float* read_M;     // [rows, H * GR, M] over the slots
-  Out* out;                // [rows, H * GR, M or A]
+  const float* g;       // [rows, H, M]
+  const T* x;           // [rows, H * GW, A] what is written, along the channels
+  const float* y;       // [rows, H * GW, M] and along the slots
+  const T* read_A;      // [rows, H * GR, A] contracted with X over the channels, or
+  const float* read_M;  // [rows, H * GR, M] over the slots
+  Out* out;             // [rows, H * GR, M or A]
   int64_t GW, GR;
-  float scale;             // of out
-  float write_scale;       // of what is written
-  bool own;                // whether row t reads what row t writes
-  const float* before;     // state the walk starts from, NULL: zeros
-  float* after;            // where it ends, NULL: not wanted; may be `before`
+  float scale;                 // of out
+  float write_scale;           // of what is written
+  bool own;                    // whether row t reads what row t writes
+  const float* before;         // state the walk starts from, NULL: zeros
+  float* after;                // where it ends, NULL: not wanted; may be `before`
   int64_t stride_A, stride_M;  // of both, between elements; one state is A * M floats
   const float* end_gradient;   // contract A: end_flow[n, h, m] (+)= sum_a X_end * end_gradient
   float* end_flow;
   bool add_flow;
-  float* pages;            // [N, H, columns, padded length]: X, where it does not fit registers
+  float* pages;  // [N, H, columns, padded length]: X, where it does not fit registers
 };
 
 // L lanes share a column, R elements of it each (in `pages` if it is longer than that), C columns a lane.
@@ -54,7 +56,8 @@ __global__ void __launch_bounds__(kScanWarps* kWarp) scan_kernel(Scan<T, Out> a)
   const int lane = threadIdx.x % L;
   const int64_t column = (blockIdx.x % tiles) * kColumns + static_cast<int64_t>(threadIdx.x / L) * C;
   const int64_t panels = kPaged ? (length + R * L - 1) / (R * L) : 1;
-  const int64_t element_stride = kOverSlots ? a.stride_M : a.stride_A, column_stride = kOverSlots ? a.stride_A : a.stride_M;
+  const int64_t element_stride = kOverSlots ? a.stride_M : a.stride_A,
+                column_stride = kOverSlots ? a.stride_A : a.stride_M;
   const int64_t page = (state * kept + column) * panels * R * L;
   float X[C][R];
 
@@ -109,7 +112,9 @@ __global__ void __launch_bounds__(kScanWarps* kWarp) scan_kernel(Scan<T, Out> a)
 #pragma unroll
       for (int c = 0; c < C; ++c) {
         const int64_t k = column + c;
-        across[c] = k < kept ? (kOverSlots ? cuda::to_float(a.x[at * a.A + k]) : a.y[at * a.M + k]) * a.write_scale : 0.0f;
+        across[c] = k < kept
+                        ? (kOverSlots ? cuda::to_float(a.x[at * a.A + k]) : a.y[at * a.M + k]) * a.write_scale
+                        : 0.0f;
       }
 #pragma unroll
       for (int c = 0; c < C; ++c)

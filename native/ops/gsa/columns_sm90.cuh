@@ -1,0 +1,30 @@
+// The pass over the keys and values of each chunk that gives dk, dv, ds and dg: gsa_fast_columns_sm90.cu.
+#pragma once
+
+#include "intra_sm90.cuh"
+
+namespace gsa::sm90 {
+
+struct ColumnSide {
+  const bf16* later;    // [rows, H, width] q or do: what reads
+  const bf16* own;      // [rows, H, width] k or v: what is read
+  const bf16* weights;  // [chunks, H, 64, 64] with which row i reads row j
+  bf16* out;            // [rows, H, width] dk or dv
+  int64_t width;
+  int first_tile;
+  float scale;  // of the products later . own
+};
+
+struct ColumnPass {
+  Chunks chunks;
+  int64_t H;
+  const float *s, *g;
+  ColumnSide key, value;
+  const bf16* tiles;            // gradients of the states after the chunks
+  const float *p, *dok, *flow;  // [rows, H, M]
+  const float* start_flow;      // [chunks, H, slices, M]
+  float *ds, *dg;               // [rows, H, M]
+};
+void launch_columns(gsa_device& device, const ColumnPass& pass);
+
+}  // namespace gsa::sm90

@@ -1,0 +1,254 @@
+// Chunk table, gates to the end of each chunk, and the states between chunks.
+#include "chunks_sm90.cuh"
+
+namespace gsa::sm90 {
+namespace {
+
+using slot_attention::Dims;
+
+// first[n]: one block, a running sum over tiles of sequences.
+__global__ void __launch_bounds__(1024)
+    chunk_first_kernel(const int32_t* cu_seqlens, int64_t T, int64_t N, int32_t* first) {
+  __shared__ int32_t counts[1024];
+  int32_t before = 0;
+  for (int64_t base = 0; base < N; base += 1024) {
+    const int64_t n = base + threadIdx.x;
+    int32_t count = 0;
+    if (n < N) {
+      const auto rows = device_rows(cu_seqlens, T, n);
+      count = static_cast<int32_t>((rows.end - rows.begin + kC - 1) / kC);
+    }
+    counts[threadIdx.x] = count;
+    __syncthreads();
+    for (int offset = 1; offset < 1024; offset *= 2) {
+      const int32_t add = threadIdx.x >= offset ? counts[threadIdx.x - offset] : 0;
+      __syncthreads();
+      counts[threadIdx.x] += add;
+      __syncthreads();
+    }
+    if (n < N) first[n] = before + counts[threadIdx.x] - count;
+    before += counts[1023];
+    __syncthreads();
+  }
+  if (threadIdx.x == 0) first[N] = before;
+}
+
+__global__ void __launch_bounds__(256) chunk_table_kernel(const int32_t* cu_seqlens, int64_t T, int64_t N,
+                                                          const int32_t* first, Chunk* table, int64_t count) {
+  const int64_t c = blockIdx.x * int64_t{256} + threadIdx.x;
+  if (c >= count) return;
+  if (c >= first[N]) {
+    table[c] = {0, 0, 0};
+    return;
+  }
+  int64_t low = 0, high = N;  // first[low] <= c < first[high]
+  while (high - low > 1) {
+    const int64_t middle = (low + high) / 2;
+    (first[middle] <= c ? low : high) = middle;
+  }
+  const auto rows = device_rows(cu_seqlens, T, low);
+  const int64_t row = rows.begin + (c - first[low]) * kC;
+  table[c] = {row, static_cast<int32_t>(min(rows.end - row, int64_t{kC})), static_cast<int32_t>(low)};
+}
+
+// s_to_end and decay; one block a chunk and head, a thread per slot and quarter of the rows.
+__global__ void __launch_bounds__(256) chunk_gates_kernel(const Chunk* table, const float* s, const float* g,
+                                                          int64_t H, bf16* s_to_end, float* decay) {
+  __shared__ float sums[4][kM];
+  const Chunk chunk = table[blockIdx.x / H];
+  if (chunk.rows == 0) return;
+  const int64_t h = blockIdx.x % H;
+  const int m = threadIdx.x % kM, part = threadIdx.x / kM, first = part * (kC / 4);
+  float gate[kC / 4], strength[kC / 4], total = 0;
+#pragma unroll
+  for (int i = 0; i < kC / 4; ++i) {
+    const int64_t at = ((chunk.row + first + i) * H + h) * kM + m;
+    const bool inside = first + i < chunk.rows;
+    gate[i] = inside ? g[at] : 0.0f;
+    strength[i] = inside ? s[at] : 0.0f;
+    total += gate[i];
+  }
+  sums[part][m] = total;
+  __syncthreads();
+  float later = 0;
+  for (int i = 3; i > part; --i) later += sums[i][m];
+  if (part == 0) decay[blockIdx.x * int64_t{kM} + m] = expf(later + total);
+#pragma unroll
+  for (int i = kC / 4 - 1; i >= 0; --i) {
+    if (first + i < chunk.rows)
+      s_to_end[((chunk.row + first + i) * H + h) * kM + m] = __float2bfloat16_rn(strength[i] * expf(later));
+    later += gate[i];
+  }
+}
+
+// Forward, four blocks fill a multiprocessor's shared memory to the last byte: 512 heads' slices run at once.
+constexpr int kStateThreads = 128, kStateStages = 3;
+
+template <bool kReverse>
+constexpr int state_shared_bytes() {
+  return (kStateStages * (kReverse ? 3 : 2) + 1) * kTileElements * static_cast<int>(sizeof(bf16)) +
+         (kReverse ? 4 * kM * static_cast<int>(sizeof(float)) : 0);
+}
+
+template <bool kReverse>
+__global__ void __launch_bounds__(kStateThreads, kReverse ? 3 : 4) walk_states_kernel(StateWalk a) {
+  extern __shared__ __align__(1024) char memory[];
+  bf16* const stages = reinterpret_cast<bf16*>(memory);
+  constexpr int kStageTiles = kReverse ? 3 : 2;
+  bf16* const staging = stages + kStateStages * kStageTiles * kTileElements;
+  float* const sums = reinterpret_cast<float*>(staging + kTileElements);
+  const int64_t n_slices = (a.key.width + a.value.width) / kTile, slice = blockIdx.x % n_slices;
+  const int64_t h = blockIdx.x / n_slices % a.H, n = blockIdx.x / n_slices / a.H;
+  const bool key = slice < a.key.width / kTile;
+  const StateSide side = key ? a.key : a.value;
+  const int64_t channel = (key ? slice : slice - a.key.width / kTile) * kTile;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, row = warp * 16 + lane / 4,
+            column = lane % 4 * 2;
+  const int32_t first = a.chunks.first[n], count = a.chunks.first[n + 1] - first;
+  const auto chunk_at = [&](int32_t i) { return first + (kReverse ? count - 1 - i : i); };
+  const auto tile_at = [&](int64_t c) { return ((c * a.H + h) * n_slices + slice) * kTileElements; };
+  const auto load = [&](int32_t i) {
+    if (i < count) {
+      const int32_t c = chunk_at(i);
+      const Chunk chunk = a.chunks.table[c];
+      bf16* const stage = stages + i % kStateStages * kStageTiles * kTileElements;
+      load_tile<kC, kStateThreads>(stage, side.x + (chunk.row * a.H + h) * side.width + channel,
+                                   a.H * side.width, chunk.rows);
+      load_tile<kC, kStateThreads>(stage + kTileElements, side.y + (chunk.row * a.H + h) * kM, a.H * kM,
+                                   chunk.rows);
+      if constexpr (kReverse)
+        load_tile<kTile, kStateThreads>(stage + 2 * kTileElements, a.past + tile_at(c), kM, kTile);
+    }
+    copy_commit();
+  };
+  float X[8][4];
+  const auto state_at = [&](int tile, int i) {
+    return (n * a.H + h) * side.width * kM + (channel + row + i / 2 * 8) * side.stride_channel +
+           (tile * 8 + column + i % 2) * side.stride_slot;
+  };
+#pragma unroll
+  for (int t = 0; t < 8; ++t)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) X[t][i] = side.start ? side.start[state_at(t, i)] : 0.0f;
+  for (int i = 0; i < kStateStages - 1; ++i) load(i);
+  for (int32_t i = 0; i < count; ++i) {
+    const int32_t c = chunk_at(i);
+    const float* decay = a.chunks.decay + (c * a.H + h) * kM + column;
+    float2 d[8];
+#pragma unroll
+    for (int t = 0; t < 8; ++t) d[t] = *reinterpret_cast<const float2*>(decay + t * 8);
+    copy_wait<kStateStages - 2>();
+    __syncthreads();
+    load(i + kStateStages - 1);
+    // A warp's rows pass through shared memory, so that the stores are 16 bytes wide.
+#pragma unroll
+    for (int t = 0; t < 8; ++t) {
+      *reinterpret_cast<uint32_t*>(staging + tile_offset(row, t * 8 + column)) = pack_bf16(X[t][0], X[t][1]);
+      *reinterpret_cast<uint32_t*>(staging + tile_offset(row + 8, t * 8 + column)) =
+          pack_bf16(X[t][2], X[t][3]);
+    }
+    __syncwarp();
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const int r = warp * 16 + j * 4 + lane / 8, x = lane % 8 * 8;
+      *reinterpret_cast<uint4*>(a.tiles + tile_at(c) + r * kM + x) =
+          *reinterpret_cast<const uint4*>(staging + tile_offset(r, x));
+    }
+    __syncwarp();
+#pragma unroll
+    for (int t = 0; t < 8; ++t) {
+      X[t][0] *= d[t].x;
+      X[t][1] *= d[t].y;
+      X[t][2] *= d[t].x;
+      X[t][3] *= d[t].y;
+    }
+    const bf16* const x = stages + i % kStateStages * kStageTiles * kTileElements;
+    const bf16* const y = x + kTileElements;
+#pragma unroll
+    for (int k = 0; k < kC; k += 16) {
+      uint32_t xa[4], yb[4];
+      load_a_trans(xa, x, warp * 16, k);
+#pragma unroll
+      for (int t = 0; t < 4; ++t) {
+        load_b_trans(yb, y, t * 16, k);
+        mma(X[2 * t], xa, yb[0], yb[1]);
+        mma(X[2 * t + 1], xa, yb[2], yb[3]);
+      }
+    }
+    if constexpr (kReverse) {
+      const bf16* const past = y + kTileElements;
+#pragma unroll
+      for (int t = 0; t < 8; ++t) {
+        const auto p0 = *reinterpret_cast<const __nv_bfloat162*>(past + tile_offset(row, t * 8 + column));
+        const auto p1 = *reinterpret_cast<const __nv_bfloat162*>(past + tile_offset(row + 8, t * 8 + column));
+        float f0 = X[t][0] * __low2float(p0) + X[t][2] * __low2float(p1);
+        float f1 = X[t][1] * __high2float(p0) + X[t][3] * __high2float(p1);
+#pragma unroll
+        for (int offset = 4; offset < 32; offset *= 2) {
+          f0 += __shfl_xor_sync(~0u, f0, offset);
+          f1 += __shfl_xor_sync(~0u, f1, offset);
+        }
+        if (lane < 4) {
+          sums[warp * kM + t * 8 + column] = f0;
+          sums[warp * kM + t * 8 + column + 1] = f1;
+        }
+      }
+      __syncthreads();
+      if (threadIdx.x < kM) {
+        float flow = 0;
+        for (int w = 0; w < 4; ++w) flow += sums[w * kM + threadIdx.x];
+        a.flow[((c * a.H + h) * n_slices + slice) * kM + threadIdx.x] = flow;
+      }
+    }
+  }
+  if (!side.end) return;
+#pragma unroll
+  for (int t = 0; t < 8; ++t)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) side.end[state_at(t, i)] = X[t][i];
+}
+
+template <bool kReverse>
+void launch_walk(gsa_device& device, const StateWalk& a) {
+  const int64_t blocks = a.N * a.H * (a.key.width + a.value.width) / kTile;
+  if (blocks == 0) return;
+  cudaFuncSetAttribute(walk_states_kernel<kReverse>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                       state_shared_bytes<kReverse>());
+  walk_states_kernel<kReverse>
+      <<<static_cast<unsigned>(blocks), kStateThreads, state_shared_bytes<kReverse>(), device.stream>>>(a);
+}
+
+int64_t table_places(const Dims& d, bool packed) {
+  return packed ? d.T / kC + d.N : d.B * ((d.T + kC - 1) / kC);
+}
+
+int64_t aligned(int64_t bytes) { return (bytes + 255) / 256 * 256; }
+
+}  // namespace
+
+ChunkScratch::ChunkScratch(gsa_device& device, const Dims& d, const slot_attention::Inputs& in)
+    : memory(device, aligned(table_places(d, in.cu_seqlens != nullptr) * sizeof(Chunk)) +
+                         aligned((d.N + 1) * sizeof(int32_t)) + aligned(d.B * d.T * d.H * kM * sizeof(bf16)) +
+                         table_places(d, in.cu_seqlens != nullptr) * d.H * kM * sizeof(float)) {
+  const int64_t places = table_places(d, in.cu_seqlens != nullptr);
+  char* next = memory.as<char>();
+  table = reinterpret_cast<Chunk*>(next);
+  next += aligned(places * sizeof(Chunk));
+  first = reinterpret_cast<int32_t*>(next);
+  next += aligned((d.N + 1) * sizeof(int32_t));
+  s_to_end = reinterpret_cast<bf16*>(next);
+  decay = reinterpret_cast<float*>(next + aligned(d.B * d.T * d.H * kM * sizeof(bf16)));
+  chunks = {table, first, places, s_to_end, decay};
+  chunk_first_kernel<<<1, 1024, 0, device.stream>>>(in.cu_seqlens, d.T, d.N, first);
+  if (places == 0) return;
+  chunk_table_kernel<<<static_cast<unsigned>((places + 255) / 256), 256, 0, device.stream>>>(
+      in.cu_seqlens, d.T, d.N, first, table, places);
+  chunk_gates_kernel<<<static_cast<unsigned>(places * d.H), 256, 0, device.stream>>>(table, in.s, in.g, d.H,
+                                                                                     s_to_end, decay);
+}
+
+void walk_states(gsa_device& device, const StateWalk& walk, bool reverse) {
+  reverse ? launch_walk<true>(device, walk) : launch_walk<false>(device, walk);
+}
+
+}  // namespace gsa::sm90
