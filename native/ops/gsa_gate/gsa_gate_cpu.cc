@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 #include <limits>
 
@@ -9,23 +10,36 @@
 
 namespace gsa::cpu {
 
-// Elements that are worth a thread. A multiple of every vector width: where a thread's part ends changes no
-// bit.
-constexpr int64_t kGateGrain = 8192;
+namespace {
+
+// Work is dealt out in blocks of a multiple of every vector width, so that an element is always computed in
+// the same way.
+constexpr int64_t kGateBlock = 64;
+constexpr int64_t kBlocksPerThread = 128;  // worth waking a thread
+
+template <typename Body>
+void for_each_range(int64_t n, Body body) {
+  parallel_for((n + kGateBlock - 1) / kGateBlock, kBlocksPerThread, [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * kGateBlock;
+    body(first, std::min(n, end * kGateBlock) - first);
+  });
+}
+
+}  // namespace
 
 void gsa_gate_fwd(gsa_device&, const Args& args) {
   static const auto kernel = GSA_SIMD_SELECT(gate_fwd_range);
   const gate::GateFwd p = gate::read_gate_fwd(args);
-  parallel_for(p.n, kGateGrain, [&](int64_t begin, int64_t end) {
-    kernel(p.f + begin, p.g + begin, p.s + begin, end - begin, 1.0f / p.normalizer);
+  for_each_range(p.n, [&](int64_t at, int64_t count) {
+    kernel(p.f + at, p.g + at, p.s + at, count, 1.0f / p.normalizer);
   });
 }
 
 void gsa_gate_bwd(gsa_device&, const Args& args) {
   static const auto kernel = GSA_SIMD_SELECT(gate_bwd_range);
   const gate::GateBwd p = gate::read_gate_bwd(args);
-  parallel_for(p.n, kGateGrain, [&](int64_t begin, int64_t end) {
-    kernel(p.dg + begin, p.ds + begin, p.f + begin, p.df + begin, end - begin, 1.0f / p.normalizer);
+  for_each_range(p.n, [&](int64_t at, int64_t count) {
+    kernel(p.dg + at, p.ds + at, p.f + at, p.df + at, count, 1.0f / p.normalizer);
   });
 }
 
