@@ -89,7 +89,11 @@ function runWorker(job: TrainBpeJob, signal: AbortSignal | undefined): Promise<T
   const aborted = () => new GsaError('ABORTED', 'Training a vocabulary was aborted by the caller');
   if (signal?.aborted) return Promise.reject(aborted());
   return new Promise((resolve, reject) => {
-    const worker = new Worker(new URL('./train-bpe-worker.js', import.meta.url), { workerData: job });
+    const worker = new Worker(new URL('./train-bpe-worker.js', import.meta.url), {
+      workerData: job,
+      // Not those of the process: with --input-type (a program given by -e) a worker's file would be refused.
+      execArgv: [],
+    });
     const onAbort = () => {
       reject(aborted());
       void worker.terminate();

@@ -74,7 +74,7 @@ export function sampleToken(logits: Float32Array, sampling: Sampling, u: number)
   const limited = sampling.topK < weights.length;
   // All tokens below the floor are out: with top-k by rank; with top-p, since together they are less than what it leaves.
   const floor = limited
-    ? weights.slice().sort()[weights.length - sampling.topK]!
+    ? weights.toSorted()[weights.length - sampling.topK]!
     : ((1 - sampling.topP) * total) / weights.length;
   const candidates: number[] = [];
   for (let i = 0; i < weights.length; i++) if (weights[i]! > 0 && weights[i]! >= floor) candidates.push(i);

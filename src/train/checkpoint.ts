@@ -60,7 +60,7 @@ export function checkpointFolders(output: string): { step: number; path: string 
       const match = FOLDER.exec(name);
       return match ? [{ step: Number(match[1]), path: join(output, name) }] : [];
     })
-    .sort((a, b) => b.step - a.step);
+    .toSorted((a, b) => b.step - a.step);
 }
 
 async function hashFile(path: string): Promise<string> {
@@ -83,7 +83,7 @@ export async function saveCheckpoint(
   await writeFolderAtomic(path, async (folder) => {
     await fill(folder);
     const files: Record<string, { bytes: number; sha256: string }> = {};
-    for (const name of readdirSync(folder).sort()) {
+    for (const name of readdirSync(folder).toSorted()) {
       const file = join(folder, name);
       files[name] = { bytes: statSync(file).size, sha256: await hashFile(file) };
     }

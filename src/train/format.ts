@@ -23,7 +23,8 @@ export function duration(seconds: number): string {
 export function bytes(n: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
   const at = n < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(n) / 10));
-  return `${Number((n / 1024 ** at).toPrecision(3))} ${units[at]}`;
+  const size = n / 1024 ** at;
+  return `${size >= 100 ? Math.round(size) : Number(size.toPrecision(3))} ${units[at]}`;
 }
 
 export function lossText(loss: number | null): string {

@@ -144,17 +144,17 @@ async function runToEnd(
   config: TrainConfig,
   signal: AbortSignal | undefined,
 ): Promise<TrainResult> {
-  while (run.step < run.steps && !signal?.aborted) {
+  const aborted = (): boolean => signal?.aborted ?? false;
+  while (run.step < run.steps && !aborted()) {
     run.trainStep();
     await nextTurn();
     // A person who waits for the end of the step waits for nothing more than the save.
-    if (signal?.aborted) break;
-    await run.betweenSteps(signal);
+    if (!aborted()) await run.betweenSteps(signal);
   }
   await run.save();
   if (run.step < run.steps) return run.result('interrupted');
   await run.evaluate(signal);
-  if (signal?.aborted) return run.result('interrupted');
+  if (aborted()) return run.result('interrupted');
   const result = run.result('completed');
   await plotRun(config.output);
   writeFileAtomic(summaryPath(config.output), JSON.stringify(result, null, 2) + '\n');

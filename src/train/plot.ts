@@ -112,7 +112,7 @@ function legend(mode: TextMode, entries: readonly { text: string; mark: string }
   const size = 13;
   let x = BOX.right;
   const parts: string[] = [];
-  for (const { text, mark } of [...entries].reverse()) {
+  for (const { text, mark } of entries.toReversed()) {
     x -= textWidth(text, size) + 8;
     parts.push(drawLabel(mode, x, 43, text, { size }));
     x -= 32;

@@ -10,7 +10,7 @@ export function summaryPath(output: string): string {
  * without one is not complete. */
 export function readSummary(output: string, step: number, steps: number): TrainResult | null {
   const path = summaryPath(output);
-  if (step < steps || !existsSync(path)) return null;
+  if (step !== steps || !existsSync(path)) return null;
   try {
     const result = JSON.parse(readFileSync(path, 'utf8')) as TrainResult;
     return result.status === 'completed' && result.step === step ? result : null;

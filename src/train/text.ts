@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { BatchSampler, validationBatches, type Batch, type SamplerState } from '../data/sampler.js';
-import { TokenDataset } from '../data/dataset.js';
+import type { TokenDataset } from '../data/dataset.js';
 import { unigramEntropy } from '../data/entropy.js';
 import { openOrWriteShards } from '../data/shards.js';
 import { loadTokenizer, parseTokenizer, TOKENIZER_FILE, type Tokenizer } from '../data/tokenizer.js';

@@ -31,7 +31,7 @@ const USAGE: readonly (readonly [args: string[], message: RegExp])[] = [
   [[], /Usage: flash-gsa/],
   [['trian'], /unknown command 'trian'[^]*Did you mean train\?/],
   [['train'], /required option '--config <file>' not specified/],
-  [['train', '--confg', 'x'], /unknown option '--confg'[^]*Did you mean --config\?/],
+  [['train', '--config', 'x', '--confg', 'x'], /unknown option '--confg'[^]*Did you mean --config\?/],
   [['train', '--config', 'x', '--resume', '--fresh'], /cannot be used with/],
   [['generate', '--model', 'x', '--prompt', 'x', '--temperature', 'NaN'], /Expected a number above 0/],
   [['generate', '--model', 'x', '--prompt', 'x', '--temperature', '0'], /Expected a number above 0/],
@@ -90,11 +90,11 @@ test('params counts the parameters of published configurations without allocatin
     const sum = parts.reduce((a, b) => a + b);
     t.is(sum, record['parameters'] as number);
   }
-  // 24 layers of q, k, v, o (4 * 2048^2), f (2048 * 256), gate, up, down (3 * 2048 * 5632) and three norms; the embeddings
+  // 24 layers of q, k, v, o (4 * 2048^2), f (2048 * 256), gate, up, down (3 * 2048 * 5632) and two norms; the embeddings
   // and the output matrix (2 * 32000 * 2048) and the last norm.
   t.is(
     records[0]!['parameters'],
-    24 * (4 * 2048 ** 2 + 2048 * 256 + 3 * 2048 * 5632 + 3 * 2048) + 2 * 32000 * 2048 + 2048,
+    24 * (4 * 2048 ** 2 + 2048 * 256 + 3 * 2048 * 5632 + 2 * 2048) + 2 * 32000 * 2048 + 2048,
   );
 });
 
