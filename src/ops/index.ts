@@ -15,5 +15,6 @@ export { gsaGate } from './gsa_gate.js';
 export { linear, matmul, type MatmulOptions } from './matmul.js';
 export { sum } from './reduce.js';
 export { rmsNorm, type RmsNormOptions } from './rmsnorm.js';
+export { rotary, type RotaryOptions } from './rotary.js';
 export { shortConv, type ShortConvOptions } from './short_conv.js';
 export { narrow, reshape } from './view.js';

@@ -3,6 +3,7 @@ import { cases as elementwise } from './elementwise.js';
 import { cases as embedding } from './embedding.js';
 import { cases as matmul } from './matmul.js';
 import { cases as rmsnorm } from './rmsnorm.js';
+import { cases as rotary } from './rotary.js';
 import { cases as shortConv } from './short_conv.js';
 import type { CaseList } from './types.js';
 
@@ -13,5 +14,6 @@ export const caseLists: readonly CaseList[] = [
   embedding,
   matmul,
   rmsnorm,
+  rotary,
   shortConv,
 ];
