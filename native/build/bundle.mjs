@@ -2,7 +2,7 @@
 // Node.js itself, the compiled package, both backends, the runtime dependencies for this platform, and the tests.
 //
 //   tar xf flash-gsa-VERSION-linux-x64.tar.xz && cd flash-gsa-VERSION
-//   ./flash-gsa doctor | verify | train | bench ...        ./test [ava arguments]
+//   ./flash-gsa doctor | verify | train | bench ...        ./run-tests [ava arguments]
 //
 // The same inputs give the same bytes: names sorted, one date (SOURCE_DATE_EPOCH, else that of the last commit), no owners.
 import { spawnSync } from 'node:child_process';
@@ -21,6 +21,8 @@ import { fileURLToPath } from 'node:url';
 
 const BUILD_ONLY = ['node-addon-api', 'node-gyp', 'cmake-js'];
 const FOR_TESTS = ['ava', 'fast-check'];
+/** They read or build the sources, which are not in the archive. */
+const TESTS_OF_SOURCES = ['architecture.test.js', 'native/install.test.js'];
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
@@ -58,7 +60,7 @@ function closure(names) {
     for (const need of Object.keys(manifest.optionalDependencies ?? {})) visit(need, folder, true);
   };
   for (const name of names) visit(name, root, false);
-  return [...found].sort();
+  return [...found].toSorted();
 }
 
 /** Whether a file of a dependency is worth carrying: no other platform's binaries, no types, maps or C++ sources. */
@@ -82,15 +84,16 @@ function copyPackages(target, manifest) {
 
 const LAUNCHERS = {
   'flash-gsa': 'exec "$here/bin/node" "$here/dist/cli/main.js" "$@"',
-  test: 'cd "$here" && exec bin/node node_modules/ava/entrypoints/cli.mjs "$@"',
+  'run-tests': 'cd "$here" && exec bin/node node_modules/ava/entrypoints/cli.mjs "$@"',
 };
 
 function copyProduct(target) {
   const required = ['package.json', 'LICENSE', 'README.md', 'dist', '.build', 'build/Release/flash_gsa.node'];
   const optional = ['docs', 'build/flash-gsa-build.json', 'build-cuda/Release/gsa_cuda.so', 'test/fixtures'];
+  const left = new Set(TESTS_OF_SOURCES.map((file) => join(root, '.build', 'test', file)));
   for (const path of [...required, ...optional]) {
     if (existsSync(join(root, path))) {
-      const filter = (file) => !file.endsWith('.map') && !file.endsWith(join('.build', 'readme'));
+      const filter = (file) => !left.has(file) && !/\.(map|d\.ts)$/.test(file);
       cpSync(join(root, path), join(target, path), { recursive: true, filter });
     } else if (required.includes(path)) {
       throw new Error(`Expected ${path} but it is missing; run "npm install && npm run build:test"`);
