@@ -5,49 +5,76 @@
 namespace gsa::sm90 {
 namespace {
 
-constexpr int kStages = 3;
+constexpr int kStages = 2;
 
+// Two blocks share a multiprocessor; what is used at different times shares its place.
 struct Shared {
-  bf16 stages[kStages][3][kTileElements];
-  bf16 to_end[kTileElements];          // write strengths decayed to the end of the chunk
-  bf16 weights[2][kTileElements];      // key, value side
-  bf16 scores_tile[2][kTileElements];  // [j, i] = own_j . later_i
-  bf16 later[2]
-            [kTableRows * kTile];  // for block J: dok and p of later blocks' rows, decayed from the end of J
-  bf16 out[kTileElements];
+  union {
+    bf16 stages[kStages][3][kTileElements];
+    struct {  // after the loops over the channels
+      float value_scores[kC * kLd], slots[kC * kLd];
+    };
+  };
+  union {
+    struct {
+      bf16 to_end_or_out[kTileElements];  // write strengths decayed to the end of the chunk; then staging
+      bf16 weights[2][kTileElements];     // key, value side
+    };
+    bf16 later[2][kTableRows *
+                  kTile];  // for block J: dok and p of later blocks' rows, decayed from the end of J
+  };
   float e[kC][kM];
   float block_decay[kBlocks][kM], to_chunk_end[kBlocks][kM];  // to_chunk_end: from the end of a block
   float flow[kBlocks][kM];
-  float scores[2][kC * kLd], slots[kC * kLd];
+  float key_scores[kC * kLd];  // [j, i] = own_j . later_i
 };
+static_assert(sizeof(Shared) <= (228 * 1024 - 2 * 1024) / 2, "two blocks must fit a multiprocessor");
 
 __device__ __forceinline__ void load_decays(Shared& x, const ColumnPass& a, const Chunk& chunk, int64_t h) {
   const BlockSlot at;
-  float decay = 1.0f, r[kBlock], rows[2][kBlock];
+  float decay = 1.0f;
 #pragma unroll
   for (int i = 0; i < kBlock; ++i) {
     const int64_t source = ((chunk.row + at.row(i)) * a.H + h) * kM + at.slot;
-    const bool inside = at.row(i) < chunk.rows;
-    const float step = inside ? expf(a.g[source]) : 1.0f;
-    rows[0][i] = inside ? a.dok[source] : 0.0f;
-    rows[1][i] = inside ? a.p[source] : 0.0f;
+    const float step = at.row(i) < chunk.rows ? expf(a.g[source]) : 1.0f;
     x.e[at.row(i)][at.slot] = step;
-    r[i] = decay *= step;
+    decay *= step;
   }
   x.block_decay[at.block][at.slot] = decay;
   __syncthreads();
   float end = 1.0f;
   for (int I = kBlocks - 1; I > at.block; --I) end *= x.block_decay[I][at.slot];
   x.to_chunk_end[at.block][at.slot] = end;
-  float between = 1.0f;
-  for (int J = at.block - 1; J >= 0; --J) {
+}
+
+__device__ __forceinline__ void tabulate_later(Shared& x, const ColumnPass& a, const Chunk& chunk,
+                                               int64_t h) {
+  const BlockSlot at;
+  float r = 1.0f;
 #pragma unroll
-    for (int side = 0; side < 2; ++side)
+  for (int i = 0; i < kBlock; ++i) {
+    const int64_t source = ((chunk.row + at.row(i)) * a.H + h) * kM + at.slot;
+    const bool inside = at.row(i) < chunk.rows;
+    r *= x.e[at.row(i)][at.slot];
+    float dok = inside ? a.dok[source] * r : 0.0f, p = inside ? a.p[source] * r : 0.0f;
+    for (int J = at.block - 1; J >= 0; --J) {
+      const int to = (rows_after(J) + (at.block - J - 1) * kBlock) * kTile + tile_offset(i, at.slot);
+      x.later[0][to] = __float2bfloat16_rn(dok);
+      x.later[1][to] = __float2bfloat16_rn(p);
+      dok *= x.block_decay[J][at.slot];
+      p *= x.block_decay[J][at.slot];
+    }
+  }
+}
+
+// Operand a of rows [row, row + 16) and k in [k, k + 16) from float32 scores.
+__device__ __forceinline__ void load_a_scores(uint32_t (&fa)[4], const float* scores, int row, int k) {
+  const int lane = threadIdx.x % 32;
 #pragma unroll
-      for (int i = 0; i < kBlock; ++i)
-        x.later[side][(rows_after(J) + (at.block - J - 1) * kBlock) * kTile + tile_offset(i, at.slot)] =
-            __float2bfloat16_rn(rows[side][i] * r[i] * between);
-    between *= x.block_decay[J][at.slot];
+  for (int i = 0; i < 4; ++i) {
+    const float2 v = *reinterpret_cast<const float2*>(scores + (row + lane / 4 + i % 2 * 8) * kLd + k +
+                                                      lane % 4 * 2 + i / 2 * 8);
+    fa[i] = pack_bf16(v.x, v.y);
   }
 }
 
@@ -62,7 +89,7 @@ __device__ __forceinline__ void receive_later_blocks(Shared& x) {
     for (int I = 1; I < kBlocks; ++I) {
       if (I <= J) continue;
       uint32_t fa[4], fb[4];
-      load_a(fa, x.scores_tile[side], J * kBlock, I * kBlock);
+      load_a_scores(fa, side ? x.value_scores : x.key_scores, J * kBlock, I * kBlock);
 #pragma unroll
       for (int t = 0; t < 2; ++t) {
         load_b_trans(fb, x.later[side] + rows_after(J) * kTile, half + t * 16, (I - J - 1) * kBlock);
@@ -98,19 +125,22 @@ __device__ __forceinline__ void finish_slots(Shared& x, const ColumnPass& a, con
     float dok = inside ? a.dok[source] : 0.0f, p = inside ? a.p[source] : 0.0f;
 #pragma unroll
     for (int j = i; j >= 0; --j) {
-      ds[j] += x.scores[0][at.row(j) * kLd + at.row(i)] * dok + x.scores[1][at.row(j) * kLd + at.row(i)] * p;
+      ds[j] +=
+          x.key_scores[at.row(j) * kLd + at.row(i)] * dok + x.value_scores[at.row(j) * kLd + at.row(i)] * p;
       dok *= step[j];
       p *= step[j];
     }
   }
-  float term[kBlock], sum = 0;
+  // What a row reads from before less what it wrote for after.
+  const auto term = [&](int i) {
+    const int64_t source = ((chunk.row + at.row(i)) * a.H + h) * kM + at.slot;
+    return at.row(i) < chunk.rows ? a.flow[source] - a.s[source] * ds[i] : 0.0f;
+  };
+  float sum = 0;
 #pragma unroll
   for (int i = 0; i < kBlock; ++i) {
-    const int64_t source = ((chunk.row + at.row(i)) * a.H + h) * kM + at.slot;
-    const bool inside = at.row(i) < chunk.rows;
-    if (inside) a.ds[source] = ds[i];
-    term[i] = inside ? a.flow[source] - a.s[source] * ds[i] : 0.0f;
-    sum += term[i];
+    if (at.row(i) < chunk.rows) a.ds[((chunk.row + at.row(i)) * a.H + h) * kM + at.slot] = ds[i];
+    sum += term(i);
   }
   x.flow[at.block][at.slot] = sum;
   __syncthreads();
@@ -122,11 +152,11 @@ __device__ __forceinline__ void finish_slots(Shared& x, const ColumnPass& a, con
 #pragma unroll
   for (int i = 0; i < kBlock; ++i) {
     if (at.row(i) < chunk.rows) a.dg[((chunk.row + at.row(i)) * a.H + h) * kM + at.slot] = flow;
-    flow -= term[i];
+    flow -= term(i);
   }
 }
 
-__global__ void __launch_bounds__(kThreads) columns_kernel(ColumnPass a) {
+__global__ void __launch_bounds__(kThreads, 2) columns_kernel(ColumnPass a) {
   extern __shared__ __align__(1024) char memory[];
   Shared& x = *reinterpret_cast<Shared*>(memory);
   const int64_t c = blockIdx.x / a.H, h = blockIdx.x % a.H;
@@ -148,7 +178,7 @@ __global__ void __launch_bounds__(kThreads) columns_kernel(ColumnPass a) {
     }
     copy_commit();
   };
-  load_tile<kC, kThreads>(x.to_end, a.chunks.s_to_end + token * kM, a.H * kM, chunk.rows);
+  load_tile<kC, kThreads>(x.to_end_or_out, a.chunks.s_to_end + token * kM, a.H * kM, chunk.rows);
   for (int side = 0; side < 2; ++side)
     load_tile<kC, kThreads>(x.weights[side], (side ? a.value : a.key).weights + (c * a.H + h) * kTileElements,
                             kTile, kTile);
@@ -157,15 +187,21 @@ __global__ void __launch_bounds__(kThreads) columns_kernel(ColumnPass a) {
 
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, J = warp % kBlocks, half = warp / kBlocks * 32;
   const bool with_state = warp >= kBlocks;
-  float state[8][4] = {};  // own rows times the state's gradient, both sides together
+  // Own rows times later rows, side by side; or times the state's gradient, both sides together.
+  float acc[8][4] = {};
+  uint32_t to_end[4][4];
   for (int side = 0; side < 2; ++side) {
     const ColumnSide& part = side ? a.value : a.key;
     const int n = side ? n_value : n_key, first = side ? n_key : 0;
-    float acc[8][4] = {};
     for (int i = 0; i < n; ++i) {
       copy_wait<kStages - 2>();
       __syncthreads();
       load(first + i + kStages - 1);
+      if (first + i == 0) {
+#pragma unroll
+        for (int k = 0; k < 4; ++k) load_a(to_end[k], x.to_end_or_out, J * kBlock, k * 16);
+        __syncthreads();
+      }
       const bf16(*stage)[kTileElements] = x.stages[(first + i) % kStages];
 #pragma unroll
       for (int k = 0; k < kTile; k += 16) {
@@ -175,8 +211,8 @@ __global__ void __launch_bounds__(kThreads) columns_kernel(ColumnPass a) {
         for (int t = 0; t < 4; ++t) {
           if (with_state) {
             load_b_trans(fb, stage[2], t * 16, k);
-            mma(state[2 * t], fa, fb[0], fb[1]);
-            mma(state[2 * t + 1], fa, fb[2], fb[3]);
+            mma(acc[2 * t], fa, fb[0], fb[1]);
+            mma(acc[2 * t + 1], fa, fb[2], fb[3]);
           } else if (t >= J) {
             load_b(fb, stage[0], t * 16, k);
             mma(acc[2 * t], fa, fb[0], fb[1]);
@@ -188,12 +224,11 @@ __global__ void __launch_bounds__(kThreads) columns_kernel(ColumnPass a) {
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
         uint32_t fa[4], fb[4];
-        load_a(fa, x.to_end, J * kBlock, k * 16);
 #pragma unroll
         for (int t = 0; t < 2; ++t) {
           load_b(fb, stage[2], half + t * 16, k * 16);
-          mma(out[2 * t], fa, fb[0], fb[1]);
-          mma(out[2 * t + 1], fa, fb[2], fb[3]);
+          mma(out[2 * t], to_end[k], fb[0], fb[1]);
+          mma(out[2 * t + 1], to_end[k], fb[2], fb[3]);
         }
         if (k < J) continue;
         load_a_trans(fa, x.weights[side], J * kBlock, k * 16);
@@ -209,7 +244,7 @@ __global__ void __launch_bounds__(kThreads) columns_kernel(ColumnPass a) {
 #pragma unroll
         for (int r = 0; r < 2; ++r)
           *reinterpret_cast<uint32_t*>(
-              x.out + tile_offset(J * kBlock + lane / 4 + r * 8, half + t * 8 + lane % 4 * 2)) =
+              x.to_end_or_out + tile_offset(J * kBlock + lane / 4 + r * 8, half + t * 8 + lane % 4 * 2)) =
               pack_bf16(out[t][2 * r], out[t][2 * r + 1]);
       __syncwarp();
 #pragma unroll
@@ -217,28 +252,25 @@ __global__ void __launch_bounds__(kThreads) columns_kernel(ColumnPass a) {
         const int row = J * kBlock + r * 8 + lane / 4, column = half + lane % 4 * 8;
         if (row < chunk.rows)
           *reinterpret_cast<uint4*>(part.out + (token + row * a.H) * part.width + i * kTile + column) =
-              *reinterpret_cast<const uint4*>(x.out + tile_offset(row, column));
+              *reinterpret_cast<const uint4*>(x.to_end_or_out + tile_offset(row, column));
       }
       __syncwarp();
     }
-    if (with_state) continue;
+    if (side) __syncthreads();  // the stages are spent
+    if (with_state && side == 0) continue;
+    float* const to = with_state ? x.slots : side ? x.value_scores : x.key_scores;
+    const float scale = with_state ? 1.0f : part.scale;
 #pragma unroll
     for (int t = 0; t < 8; ++t)
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         const int row = J * kBlock + lane / 4 + r * 8, column = t * 8 + lane % 4 * 2;
-        const float v0 = acc[t][2 * r] * part.scale, v1 = acc[t][2 * r + 1] * part.scale;
-        *reinterpret_cast<float2*>(x.scores[side] + row * kLd + column) = make_float2(v0, v1);
-        *reinterpret_cast<uint32_t*>(x.scores_tile[side] + tile_offset(row, column)) = pack_bf16(v0, v1);
+        *reinterpret_cast<float2*>(to + row * kLd + column) =
+            make_float2(acc[t][2 * r] * scale, acc[t][2 * r + 1] * scale);
+        acc[t][2 * r] = acc[t][2 * r + 1] = 0.0f;
       }
   }
-  if (with_state)
-#pragma unroll
-    for (int t = 0; t < 8; ++t)
-#pragma unroll
-      for (int r = 0; r < 2; ++r)
-        *reinterpret_cast<float2*>(x.slots + (J * kBlock + lane / 4 + r * 8) * kLd + t * 8 + lane % 4 * 2) =
-            make_float2(state[t][2 * r], state[t][2 * r + 1]);
+  tabulate_later(x, a, chunk, h);
   __syncthreads();
   receive_later_blocks(x);
   __syncthreads();
@@ -250,7 +282,6 @@ __global__ void __launch_bounds__(kThreads) columns_kernel(ColumnPass a) {
 void launch_columns(gsa_device& device, const ColumnPass& pass) {
   const int64_t blocks = pass.chunks.count * pass.H;
   if (blocks == 0) return;
-  static_assert(sizeof(Shared) <= 232448, "more shared memory than a block may have");
   cudaFuncSetAttribute(columns_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared));
   columns_kernel<<<static_cast<unsigned>(blocks), kThreads, sizeof(Shared), device.stream>>>(pass);
 }

@@ -7,13 +7,18 @@
 namespace gsa::sm90 {
 namespace {
 
+// Two blocks share a multiprocessor, so that one loads while the other is between its products; hence the
+// thrift.
 struct Shared {
   bf16 stages[kRowStages][3][kTileElements];
-  bf16 scores_tile[kTileElements], from_block[kTileElements], from_chunk[kTileElements],
-      weights[kTileElements];
-  bf16 out[kTileElements];
   Gates gates;
-  float scores[kC * kLd], slots[kC * kLd];
+  float scores[kC * kLd], slots[kC * kLd];  // scores: later p (backward), then the staging of the output
+};
+static_assert(sizeof(Shared) <= (228 * 1024 - 2 * 1024) / 2, "two blocks must fit a multiprocessor");
+
+// Between the two loops one stage is idle; these live in it. The weights take the place of the scores.
+struct Between {
+  bf16 scores_or_weights[kTileElements], from_block[kTileElements], from_chunk[kTileElements];
 };
 
 // slots = softmax(slots) over each row, ok to global memory; four threads a row. Returns the thread's 16
@@ -95,7 +100,7 @@ __device__ __forceinline__ void store_tile(const bf16* tile, bf16* global, int64
 }
 
 template <bool kBackward>
-__global__ void __launch_bounds__(kThreads) rows_kernel(RowPass a) {
+__global__ void __launch_bounds__(kThreads, 2) rows_kernel(RowPass a) {
   extern __shared__ __align__(1024) char memory[];
   Shared& x = *reinterpret_cast<Shared*>(memory);
   const Chunk chunk = a.chunks.table[blockIdx.x / a.HQ];
@@ -125,6 +130,8 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(RowPass a) {
 
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, I = warp % kBlocks;
   const bool with_state = warp >= kBlocks;  // half the warps contract with the state, half with the rows
+  Between& y = *reinterpret_cast<Between*>(x.stages[(n_in - 1) % kRowStages]);
+  const Strengths strengths{a.s + key_row * kM, a.H * kM, chunk.rows};
   {
     float acc[8][4] = {};
     for (int i = 0; i < n_in; ++i) {
@@ -149,6 +156,7 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(RowPass a) {
         }
       }
     }
+    __syncthreads();
     float* const to = with_state ? x.slots : x.scores;
 #pragma unroll
     for (int t = 0; t < 8; ++t)
@@ -158,46 +166,47 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(RowPass a) {
         const float v0 = acc[t][2 * i] * a.in_scale, v1 = acc[t][2 * i + 1] * a.in_scale;
         *reinterpret_cast<float2*>(to + row * kLd + column) = make_float2(v0, v1);
         if (!with_state)
-          *reinterpret_cast<uint32_t*>(x.scores_tile + tile_offset(row, column)) = pack_bf16(v0, v1);
+          *reinterpret_cast<uint32_t*>(y.scores_or_weights + tile_offset(row, column)) = pack_bf16(v0, v1);
       }
   }
   __syncthreads();
-  receive_blocks(x.scores_tile, x.gates.past, x.gates.from_start, x.slots);
+  receive_blocks(y.scores_or_weights, x.gates.past, x.gates.from_start, x.slots);
   __syncthreads();
-  receive_rows(x.scores, x.gates.s, x.gates.e, x.slots);
+  receive_rows(x.scores, strengths, x.gates.e, x.slots);
   __syncthreads();
   if constexpr (kBackward) {
     backward_slots(a, x, chunk, head);
     __syncthreads();
     const int64_t at = (c * a.HQ + head) * kTileElements;
-    decayed_tiles(x.scores, x.gates.e, x.gates.from_start, x.from_block, x.from_chunk);
+    decayed_tiles(x.scores, x.gates.e, x.gates.from_start, y.from_block, y.from_chunk);
     __syncthreads();
-    pair_weights(x.scores, x.from_block, x.gates.past, x.gates.s, x.gates.e, x.weights);
-    store_tile(x.from_chunk, a.p_decayed + query_row * kM, a.HQ * kM, chunk.rows);
+    pair_weights(x.scores, y.from_block, x.gates.past, strengths, x.gates.e, y.scores_or_weights);
+    store_tile(y.from_chunk, a.p_decayed + query_row * kM, a.HQ * kM, chunk.rows);
     __syncthreads();
-    store_tile(x.weights, a.value_weights + at, kTile, kTile);
+    store_tile(y.scores_or_weights, a.value_weights + at, kTile, kTile);
     for (int i = threadIdx.x; i < kC * kLd; i += kThreads) x.slots[i] *= a.out_scale;
     __syncthreads();
   } else {
     forward_slots(a, x, chunk, head);
     __syncthreads();
   }
-  decayed_tiles(x.slots, x.gates.e, x.gates.from_start, x.from_block, x.from_chunk);
+  decayed_tiles(x.slots, x.gates.e, x.gates.from_start, y.from_block, y.from_chunk);
   __syncthreads();
-  pair_weights(x.slots, x.from_block, x.gates.past, x.gates.s, x.gates.e, x.weights);
+  pair_weights(x.slots, y.from_block, x.gates.past, strengths, x.gates.e, y.scores_or_weights);
   __syncthreads();
   if constexpr (kBackward) {
-    store_tile(x.from_chunk, a.dok_decayed + query_row * kM, a.HQ * kM, chunk.rows);
-    store_tile(x.weights, a.key_weights + (c * a.HQ + head) * kTileElements, kTile, kTile);
+    store_tile(y.from_chunk, a.dok_decayed + query_row * kM, a.HQ * kM, chunk.rows);
+    store_tile(y.scores_or_weights, a.key_weights + (c * a.HQ + head) * kTileElements, kTile, kTile);
   }
 
   uint32_t past[4][4], inside[4][4];
   const int half = warp / kBlocks * 32;
 #pragma unroll
   for (int k = 0; k < 4; ++k) {
-    load_a(past[k], x.from_chunk, I * kBlock, k * 16);
-    if (k <= I) load_a(inside[k], x.weights, I * kBlock, k * 16);
+    load_a(past[k], y.from_chunk, I * kBlock, k * 16);
+    if (k <= I) load_a(inside[k], y.scores_or_weights, I * kBlock, k * 16);
   }
+  bf16* const staging = reinterpret_cast<bf16*>(x.scores);
   for (int j = 0; j < n_out; ++j) {
     copy_wait<kRowStages - 2>();
     __syncthreads();
@@ -223,7 +232,7 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(RowPass a) {
 #pragma unroll
       for (int i = 0; i < 2; ++i)
         *reinterpret_cast<uint32_t*>(
-            x.out + tile_offset(I * kBlock + lane / 4 + i * 8, half + t * 8 + lane % 4 * 2)) =
+            staging + tile_offset(I * kBlock + lane / 4 + i * 8, half + t * 8 + lane % 4 * 2)) =
             pack_bf16(acc[t][2 * i], acc[t][2 * i + 1]);
     __syncwarp();
 #pragma unroll
@@ -231,7 +240,7 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(RowPass a) {
       const int row = I * kBlock + i * 8 + lane / 4, column = half + lane % 4 * 8;
       if (row < chunk.rows)
         *reinterpret_cast<uint4*>(a.out + (query_row + row * a.HQ) * a.out_width + j * kTile + column) =
-            *reinterpret_cast<const uint4*>(x.out + tile_offset(row, column));
+            *reinterpret_cast<const uint4*>(staging + tile_offset(row, column));
     }
     __syncwarp();
   }

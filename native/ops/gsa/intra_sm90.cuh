@@ -22,6 +22,18 @@ __device__ __forceinline__ constexpr int rows_before(int I) { return 8 * I * (I 
 __device__ __forceinline__ constexpr int rows_after(int J) { return J == 0 ? 0 : J == 1 ? 48 : 80; }
 constexpr int kTableRows = 96;
 
+// Write strengths of the chunk: read where they are used (the second time from a cache), zero past the
+// chunk's end.
+struct Strengths {
+  const float* first;
+  int64_t stride;
+  int rows;
+  __device__ float at(int row, int slot) const { return row < rows ? first[row * stride + slot] : 0.0f; }
+  __device__ float4 four(int row, int slot) const {
+    return row < rows ? *reinterpret_cast<const float4*>(first + row * stride + slot) : float4{};
+  }
+};
+
 // Sum of pairs j < i of earlier blocks: x [64, kLd] = from_start * x + a [i, j] past [j, m], relative to the
 // block's start. a is a tile [64, 64], past the table of `Gates`.
 __device__ __forceinline__ void receive_blocks(const bf16* a, const bf16* past, const float (*from_start)[kM],
@@ -52,7 +64,7 @@ __device__ __forceinline__ void receive_blocks(const bf16* a, const bf16* past, 
 
 // Then the pairs of one block: x_i = r_i x_i + sum_{j <= i} a_ij s_j exp(g_{j+1} + ... + g_i), r the decay
 // from the block's start.
-__device__ __forceinline__ void receive_rows(const float* a, const float (*s)[kM], const float (*e)[kM],
+__device__ __forceinline__ void receive_rows(const float* a, const Strengths& s, const float (*e)[kM],
                                              float* x) {
   const BlockSlot at;
   float sum[kBlock], step[kBlock], r = 1.0f;
@@ -64,7 +76,7 @@ __device__ __forceinline__ void receive_rows(const float* a, const float (*s)[kM
   }
 #pragma unroll
   for (int j = 0; j < kBlock; ++j) {
-    float w = s[at.row(j)][at.slot];
+    float w = s.at(at.row(j), at.slot);
 #pragma unroll
     for (int i = j; i < kBlock; ++i) {
       if (i > j) w *= step[i];
@@ -94,7 +106,7 @@ __device__ __forceinline__ void decayed_tiles(const float* x, const float (*e)[k
 // weights [i, j] = sum_m x_im s_jm exp(G_im - G_jm) for j <= i, as a tile; blocks above the diagonal are not
 // written.
 __device__ __forceinline__ void pair_weights(const float* x, const bf16* from_block, const bf16* past,
-                                             const float (*s)[kM], const float (*e)[kM], bf16* weights) {
+                                             const Strengths& s, const float (*e)[kM], bf16* weights) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   if (warp < 6) {
     const int I = warp < 1 ? 1 : warp < 3 ? 2 : 3, J = warp - (I * (I - 1)) / 2;
@@ -122,7 +134,7 @@ __device__ __forceinline__ void pair_weights(const float* x, const bf16* from_bl
   };
   float4 w[4];
 #pragma unroll
-  for (int t = 0; t < 4; ++t) w[t] = four(s[block * kBlock + j], t);
+  for (int t = 0; t < 4; ++t) w[t] = s.four(block * kBlock + j, t * 16 + quarter * 4);
 #pragma unroll 4
   for (int i = 0; i < kBlock; ++i) {
     const int row = block * kBlock + i;
@@ -147,9 +159,9 @@ __device__ __forceinline__ void pair_weights(const float* x, const bf16* from_bl
   }
 }
 
-// Gates and write strengths of the chunk in shared memory, and the write strengths as later blocks see them.
+// Gates of the chunk in shared memory, and the write strengths as later blocks see them.
 struct Gates {
-  float s[kC][kM], e[kC][kM];                               // e = exp(g); past the chunk's end s = 0, e = 1
+  float e[kC][kM];                                          // exp(g); past the chunk's end 1
   float block_decay[kBlocks][kM], from_start[kBlocks][kM];  // from_start: up to the start of a block
   bf16 past[kTableRows * kTile];  // for block I: s_j decayed to the start of I, j in earlier blocks
 };
@@ -168,7 +180,6 @@ __device__ __forceinline__ void load_gates(Gates& x, const Chunk& chunk, const f
   }
 #pragma unroll
   for (int i = 0; i < kBlock; ++i) {
-    x.s[at.row(i)][at.slot] = strength[i];
     x.e[at.row(i)][at.slot] = step[i];
     decay *= step[i];
   }

@@ -6,7 +6,7 @@
 
 namespace gsa::sm90 {
 
-constexpr int kRowStages = 3;
+constexpr int kRowStages = 2;
 
 struct RowPass {
   Chunks chunks;
