@@ -15,10 +15,10 @@ static void thin_dots(const ThinBlock& t) {
         for (int i = 0; i < M; ++i) acc[i][u] += value * load(t.x + i * t.ldx + p + u * kLanes);
       }
     }
-    for (; p < t.k; p += kLanes) {
-      const vf value = load_upto(b, p, t.k);
-      for (int i = 0; i < M; ++i) acc[i][0] += value * load_upto(t.x + i * t.ldx, p, t.k);
-    }
+    for_lanes(t.k - p, [&](int64_t q, auto lanes) {
+      const vf value = lanes.load(b + p + q);
+      for (int i = 0; i < M; ++i) acc[i][0] += value * lanes.load(t.x + i * t.ldx + p + q);
+    });
     for (int i = 0; i < M; ++i) {
       float* out = t.c + i * t.c_row + j * t.c_column;
       const float sum = hsum((acc[i][0] + acc[i][1]) + (acc[i][2] + acc[i][3])) * t.alpha;
@@ -34,20 +34,21 @@ static void thin_rows(const ThinBlock& t) {
   int64_t p = 0;
   for (; p + 4 <= t.k; p += 4) {
     const float* b = t.b + p * t.ldb;
-    for (int64_t j = 0; j < t.n; j += kLanes) {
-      const vf b0 = load_upto(b, j, t.n), b1 = load_upto(b + t.ldb, j, t.n);
-      const vf b2 = load_upto(b + 2 * t.ldb, j, t.n), b3 = load_upto(b + 3 * t.ldb, j, t.n);
+    for_lanes(t.n, [&](int64_t j, auto lanes) {
+      const vf b0 = lanes.load(b + j), b1 = lanes.load(b + t.ldb + j);
+      const vf b2 = lanes.load(b + 2 * t.ldb + j), b3 = lanes.load(b + 3 * t.ldb + j);
 #pragma GCC unroll 4
       for (int i = 0; i < M; ++i) {
         const float* x = t.x + i * t.ldx + p;
         store(sums[i] + j, load(sums[i] + j) + b0 * x[0] + b1 * x[1] + b2 * x[2] + b3 * x[3]);
       }
-    }
+    });
   }
   for (; p < t.k; ++p)
-    for (int64_t j = 0; j < t.n; j += kLanes)
-      for (int i = 0; i < M; ++i)
-        store(sums[i] + j, load(sums[i] + j) + load_upto(t.b + p * t.ldb, j, t.n) * t.x[i * t.ldx + p]);
+    for_lanes(t.n, [&](int64_t j, auto lanes) {
+      const vf value = lanes.load(t.b + p * t.ldb + j);
+      for (int i = 0; i < M; ++i) store(sums[i] + j, load(sums[i] + j) + value * t.x[i * t.ldx + p]);
+    });
   for (int i = 0; i < M; ++i) {
     for (int64_t j = 0; j < t.n; ++j) {
       float* out = t.c + i * t.c_row + j * t.c_column;

@@ -22,6 +22,7 @@
 #ifndef GSA_INLINE
 #define GSA_INLINE static inline __attribute__((always_inline))
 #endif
+#define GSA_MEMBER inline __attribute__((always_inline))
 
 #if defined(__x86_64__) || defined(__i386__)
 #define GSA_SIMD_SELECT(name)                                   \
@@ -102,4 +103,5 @@ namespace avx512 {
 #pragma GCC diagnostic pop
 #endif
 
+#undef GSA_MEMBER
 #undef GSA_SIMD_FILE

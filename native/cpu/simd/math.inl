@@ -134,14 +134,23 @@ GSA_INLINE F silu(F x) {
   return x * sigmoid(x);
 }
 
-// d silu / dx = sigma (1 + x (1 - sigma)); 1 - sigma(x) = sigma(-x) without cancellation.
+// silu(x) and its derivative sigma (1 + x (1 - sigma)), where 1 - sigma(x) = sigma(-x) has no cancellation.
 template <typename F>
-GSA_INLINE F silu_derivative(F x) {
+GSA_INLINE F silu_and_derivative(F x, F& derivative) {
   const F e = exp(F{} - abs(x));
   const F inverse = 1.0f / (e + 1.0f);
   const F p = x < 0.0f ? e * inverse : inverse;
   const F q = x < 0.0f ? inverse : e * inverse;
-  return p * (x * q + 1.0f);
+  const F y = x * p;
+  derivative = y * q + p;
+  return y;
+}
+
+template <typename F>
+GSA_INLINE F silu_derivative(F x) {
+  F derivative;
+  silu_and_derivative(x, derivative);
+  return derivative;
 }
 
 template <typename F>

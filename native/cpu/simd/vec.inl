@@ -49,24 +49,32 @@ GSA_INLINE float hmax(vf x) {
   return m;
 }
 
-// load and store of lanes i .. min(i + kLanes, n)
-GSA_INLINE vf load_upto(const float* p, int64_t i, int64_t n) {
-  return n - i >= kLanes ? load(p + i) : load_partial(p + i, n - i);
-}
-GSA_INLINE void store_upto(float* p, vf x, int64_t i, int64_t n) {
-  if (n - i >= kLanes)
-    store(p + i, x);
-  else
-    store_partial(p + i, x, n - i);
+// What a loop's body loads and stores with: whole vectors, or the last, shorter one.
+struct Whole {
+  GSA_MEMBER vf load(const float* p) const { return *reinterpret_cast<const vf_unaligned*>(p); }
+  GSA_MEMBER void store(float* p, vf x) const { *reinterpret_cast<vf_unaligned*>(p) = x; }
+};
+struct Part {
+  int64_t n;
+  GSA_MEMBER vf load(const float* p) const { return load_partial(p, n); }
+  GSA_MEMBER void store(float* p, vf x) const { store_partial(p, x, n); }
+};
+
+// body(i, lanes) for i = 0, kLanes, 2 kLanes, ... below n. The body takes `auto lanes`: it is compiled once for whole
+// vectors, as a loop without a branch, and once for the rest.
+template <typename Body>
+GSA_INLINE void for_lanes(int64_t n, Body&& body) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) body(i, Whole{});
+  if (i < n) body(i, Part{n - i});
 }
 
-// y[i] = f(x[i]), y[i] = f(a[i], b[i]); f takes vf. y may be one of the inputs. One call site each, so that f is always
-// inlined.
+// y[i] = f(x[i]), y[i] = f(a[i], b[i]); f takes vf. y may be one of the inputs.
 template <typename F>
 GSA_INLINE void map(const float* x, float* y, int64_t n, F f) {
-  for (int64_t i = 0; i < n; i += kLanes) store_upto(y, f(load_upto(x, i, n)), i, n);
+  for_lanes(n, [&](int64_t i, auto lanes) { lanes.store(y + i, f(lanes.load(x + i))); });
 }
 template <typename F>
 GSA_INLINE void map(const float* a, const float* b, float* y, int64_t n, F f) {
-  for (int64_t i = 0; i < n; i += kLanes) store_upto(y, f(load_upto(a, i, n), load_upto(b, i, n)), i, n);
+  for_lanes(n, [&](int64_t i, auto lanes) { lanes.store(y + i, f(lanes.load(a + i), lanes.load(b + i))); });
 }

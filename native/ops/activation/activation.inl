@@ -14,9 +14,11 @@ static void swiglu_fwd_range(const float* gate, const float* up, float* y, int64
 
 static void swiglu_bwd_range(const float* dy, const float* gate, const float* up, float* dgate, float* dup,
                              int64_t n) {
-  for (int64_t i = 0; i < n; i += kLanes) {
-    const vf g = load_upto(dy, i, n), a = load_upto(gate, i, n), b = load_upto(up, i, n);
-    store_upto(dgate, g * b * silu_derivative(a), i, n);
-    store_upto(dup, g * silu(a), i, n);
-  }
+  for_lanes(n, [&](int64_t i, auto lanes) {
+    const vf g = lanes.load(dy + i), a = lanes.load(gate + i), b = lanes.load(up + i);
+    vf derivative;
+    const vf y = silu_and_derivative(a, derivative);
+    lanes.store(dgate + i, g * b * derivative);
+    lanes.store(dup + i, g * y);
+  });
 }

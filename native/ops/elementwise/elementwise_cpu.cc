@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -60,20 +61,31 @@ void with_type(int32_t dtype, Body&& body) {
   }
 }
 
-// Walks elements begin .. end of a strided view in row-major order: body(source element, position).
-template <typename From, typename Body>
-void walk(const gsa_tensor& x, int64_t begin, int64_t end, Body&& body) {
+// Converts elements begin .. end of a strided view, taken in row-major order, by runs along its last
+// dimension.
+template <typename From, typename To>
+void convert_view(const gsa_tensor& x, int64_t begin, int64_t end, To* y) {
   const From* data = static_cast<const From*>(x.data);
+  const int32_t last = x.ndim - 1;
   int64_t index[GSA_MAX_DIMS] = {};
   int64_t offset = 0;
-  for (int64_t d = x.ndim - 1, rest = begin; d >= 0; --d) {
+  for (int64_t d = last, rest = begin; d >= 0; --d) {
     index[d] = rest % x.shape[d];
     rest /= x.shape[d];
     offset += index[d] * x.strides[d];
   }
-  for (int64_t i = begin; i < end; ++i) {
-    body(data[offset], i);
-    for (int64_t d = x.ndim - 1; d >= 0; --d) {
+  const int64_t stride = x.strides[last];
+  for (int64_t i = begin; i < end;) {
+    const int64_t run = std::min(x.shape[last] - index[last], end - i);
+    const From* from = data + offset;
+    if (stride == 1)
+      for (int64_t j = 0; j < run; ++j) y[i + j] = convert<To>(from[j]);
+    else
+      for (int64_t j = 0; j < run; ++j) y[i + j] = convert<To>(from[j * stride]);
+    i += run;
+    offset -= index[last] * stride;
+    index[last] = 0;
+    for (int64_t d = last - 1; d >= 0; --d) {
       offset += x.strides[d];
       if (++index[d] < x.shape[d]) break;
       offset -= index[d] * x.strides[d];
@@ -115,11 +127,8 @@ void cast(gsa_device&, const Args& args) {
       const From* x = static_cast<const From*>(p.x.data);
       To* y = static_cast<To*>(p.y);
       parallel_for(p.n, kGrain, [&](int64_t begin, int64_t end) {
-        if (dense) {
-          for (int64_t i = begin; i < end; ++i) y[i] = convert<To>(x[i]);
-        } else {
-          walk<From>(p.x, begin, end, [&](From value, int64_t i) { y[i] = convert<To>(value); });
-        }
+        if (!dense) return convert_view<From>(p.x, begin, end, y);
+        for (int64_t i = begin; i < end; ++i) y[i] = convert<To>(x[i]);
       });
     });
   });

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 
 #include "../../cpu/parallel.h"
@@ -39,9 +40,10 @@ void embedding_bwd(gsa_device&, const Args& args) {
   lookup::check_ids(p);
   const float* dy = static_cast<const float*>(args.in(0).data);
   float* dweight = static_cast<float*>(args.out(0).data);
+  parallel_for(p.vocabulary, kRowGrain, [&](int64_t begin, int64_t end) {
+    std::fill(dweight + begin * p.width, dweight + end * p.width, 0.0f);
+  });
   parallel_for(p.width, kColumnGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t row = 0; row < p.vocabulary; ++row)
-      for (int64_t j = begin; j < end; ++j) dweight[row * p.width + j] = 0.0f;
     for (int64_t i = 0; i < p.n; ++i)
       for (int64_t j = begin; j < end; ++j) dweight[p.ids[i] * p.width + j] += dy[i * p.width + j];
   });

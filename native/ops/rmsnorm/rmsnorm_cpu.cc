@@ -28,8 +28,10 @@ T* at(T* base, int64_t offset) {
 }  // namespace
 
 void rmsnorm_fwd(gsa_device&, const Args& args) {
-  static const auto kernel = GSA_SIMD_SELECT(rmsnorm_row);
+  static const auto plain = GSA_SIMD_SELECT(rmsnorm_row<false>);
+  static const auto with_silu = GSA_SIMD_SELECT(rmsnorm_row<true>);
   const norm::RmsNormFwd p = norm::read_rmsnorm_fwd(args);
+  const auto kernel = p.silu ? with_silu : plain;
   expect_float32(p.dtype);
   const auto* x = static_cast<const float*>(p.x);
   const auto* residual = static_cast<const float*>(p.residual);
@@ -39,14 +41,16 @@ void rmsnorm_fwd(gsa_device&, const Args& args) {
   parallel_for(p.R, kRowGrain, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const int64_t row = r * p.D;
-      p.rstd[r] = kernel(x + row, at(residual, row), weight, y + row, at(h, row), p.D, p.eps, p.silu);
+      p.rstd[r] = kernel(x + row, at(residual, row), weight, y + row, at(h, row), p.D, p.eps);
     }
   });
 }
 
 void rmsnorm_bwd(gsa_device&, const Args& args) {
-  static const auto kernel = GSA_SIMD_SELECT(rmsnorm_row_bwd);
+  static const auto plain = GSA_SIMD_SELECT(rmsnorm_row_bwd<false>);
+  static const auto with_silu = GSA_SIMD_SELECT(rmsnorm_row_bwd<true>);
   const norm::RmsNormBwd p = norm::read_rmsnorm_bwd(args);
+  const auto kernel = p.silu ? with_silu : plain;
   expect_float32(p.dtype);
   const auto* dy = static_cast<const float*>(p.dy);
   const auto* dh = static_cast<const float*>(p.dh);
@@ -61,7 +65,7 @@ void rmsnorm_bwd(gsa_device&, const Args& args) {
       float* sums = dweight ? partial.data() + b * p.D : nullptr;
       for (int64_t r = p.R * b / blocks; r < p.R * (b + 1) / blocks; ++r) {
         const int64_t row = r * p.D;
-        kernel(dy + row, at(dh, row), h + row, weight, p.rstd[r], dx + row, sums, p.D, p.silu);
+        kernel(dy + row, at(dh, row), h + row, weight, p.rstd[r], dx + row, sums, p.D);
       }
     }
   });

@@ -2,6 +2,7 @@
 #include <cstring>
 #include <vector>
 
+#include "../../cpu/device.h"
 #include "../../cpu/parallel.h"
 #include "params.h"
 
@@ -16,7 +17,8 @@ using convolution::Dims;
 using convolution::Inputs;
 
 constexpr int64_t kRowGrain = 16;
-constexpr int64_t kChannelBlock = 64;
+constexpr int64_t kTapBlocks = 32;  // partial sums of dweight at most, of kTapRows rows at least
+constexpr int64_t kTapRows = 64;
 
 // [D, W] as [W, D], so that a row of channels meets a row of taps.
 std::vector<float> transposed_taps(const Inputs& in, const Dims& d) {
@@ -125,24 +127,29 @@ void state_gradients(const convolution::ShortConvBwd& p, const Sequences& sequen
   }
 }
 
-// dweight by blocks of channels, each over all rows in order: deterministic.
+// dweight as partial sums of fixed blocks of rows, whatever the thread count.
 void tap_gradients(const convolution::ShortConvBwd& p, const Sequences& sequences, const float* dz) {
-  static const auto kernel = GSA_SIMD_SELECT(conv_dtaps);
+  static const auto kernel = GSA_SIMD_SELECT(conv_row_dtaps);
   const Dims& d = p.dims;
-  parallel_for((d.D + kChannelBlock - 1) / kChannelBlock, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; ++block) {
-      const int64_t first = block * kChannelBlock, columns = std::min(kChannelBlock, d.D - first);
-      double sums[convolution::kMaxWidth * kChannelBlock] = {};
-      const float* rows[convolution::kMaxWidth];
-      for (int64_t r = 0; r < sequences.rows(); ++r) {
+  const int64_t blocks = std::min(kTapBlocks, (sequences.rows() + kTapRows - 1) / kTapRows);
+  const int64_t taps = d.W * d.D;
+  std::vector<float> partial(static_cast<size_t>(blocks * taps), 0.0f);
+  parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
+    const float* rows[convolution::kMaxWidth];
+    for (int64_t b = begin; b < end; ++b) {
+      for (int64_t r = sequences.rows() * b / blocks; r < sequences.rows() * (b + 1) / blocks; ++r) {
         sequences.window(r, rows);
-        kernel(rows, dz + r * d.D, d.W, first, columns, sums);
+        kernel(rows, dz + r * d.D, d.W, d.D, partial.data() + b * taps);
       }
-      for (int64_t c = 0; c < columns; ++c)
-        for (int64_t j = 0; j < d.W; ++j)
-          p.dweight[(first + c) * d.W + j] = static_cast<float>(sums[j * columns + c]);
     }
   });
+  std::vector<double> total(static_cast<size_t>(taps), 0.0);
+  for (int64_t b = 0; b < blocks; ++b)
+    for (int64_t i = 0; i < taps; ++i)
+      total[static_cast<size_t>(i)] += partial[static_cast<size_t>(b * taps + i)];
+  for (int64_t c = 0; c < d.D; ++c)
+    for (int64_t j = 0; j < d.W; ++j)
+      p.dweight[c * d.W + j] = static_cast<float>(total[static_cast<size_t>(j * d.D + c)]);
 }
 
 }  // namespace
@@ -163,13 +170,13 @@ void short_conv_fwd(gsa_device&, const Args& args) {
   if (p.state_out) write_states(sequences, d, p.state_out);
 }
 
-void short_conv_bwd(gsa_device&, const Args& args) {
+void short_conv_bwd(gsa_device& device, const Args& args) {
   static const auto kernel = GSA_SIMD_SELECT(conv_row_dz);
   const convolution::ShortConvBwd p = convolution::read_short_conv_bwd(args);
   const Dims& d = p.dims;
   const Sequences sequences(d, p.in);
   const std::vector<float> taps = transposed_taps(p.in, d);
-  std::vector<float> through_silu(static_cast<size_t>(p.in.silu ? sequences.rows() * d.D : 0));
+  const Scratch<float> through_silu(device, p.in.silu ? sequences.rows() * d.D : 0);
   if (p.in.silu) {
     parallel_for(sequences.rows(), kRowGrain, [&](int64_t begin, int64_t end) {
       const float* rows[convolution::kMaxWidth];
