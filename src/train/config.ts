@@ -101,6 +101,8 @@ export async function parseTrainConfig(raw: unknown, source?: string): Promise<T
   const lengths = (['steps', 'tokens', 'epochs'] as const).filter((key) => config[key] !== undefined);
   if (lengths.length > 1)
     throw invalid([`Expected one of steps, tokens and epochs but received ${lengths.join(' and ')}`], source);
+  if (config.dtype === 'bfloat16' && config.device === 'cpu')
+    throw invalid(['Expected float32 for dtype on the cpu device but received "bfloat16"'], source);
   if (config.optimizer.minLr !== undefined && config.optimizer.minLr > config.optimizer.lr)
     throw invalid(
       [

@@ -131,7 +131,7 @@ async function trainOn(
 }
 
 function makeModel(config: TrainConfig, text: PreparedText, from: Checkpoint | null): GSAForCausalLM {
-  const options = { device: config.device, dtype: 'float32' } as const;
+  const options = { device: config.device, dtype: config.dtype } as const;
   if (from) return GSAForCausalLM.load(from.path, options);
   const source = modelSource(config.model);
   const checked = modelConfig(source, text.tokenizer);

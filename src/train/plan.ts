@@ -77,7 +77,11 @@ export function planTraining(config: TrainConfig): TrainPlan {
     parameters: parameterCount(model),
     parts: parameterBreakdown(model),
     config: model,
-    memory: trainingMemory(model, { batch: config.batchSize, seqLen: config.data.seqLen }),
+    memory: trainingMemory(model, {
+      batch: config.batchSize,
+      seqLen: config.data.seqLen,
+      dtype: config.dtype,
+    }),
     tokensPerStep: tokensPerStep(config),
     steps: stepsOf(config, (textBytes / BYTES_PER_TOKEN) * (1 - config.data.validationFraction)),
     stepsEstimated: estimated,
@@ -97,7 +101,7 @@ export function planText(plan: TrainPlan): string {
   const about = plan.stepsEstimated ? ' (estimated: the text is not packed yet)' : '';
   return [
     `parameters   ${plan.parameters} (${compact(plan.parameters)})`,
-    `text         ${plan.textFiles} files, ${bytes(plan.textBytes)}`,
+    `text         ${plan.textFiles} file${plan.textFiles === 1 ? '' : 's'}, ${bytes(plan.textBytes)}`,
     `steps        ${plan.steps}${about} of ${compact(plan.tokensPerStep)} tokens`,
     `memory       ${bytes(m.total)} on ${plan.device}: weights ${bytes(m.weights)}, gradients ${bytes(m.gradients)}, moments ${bytes(m.moments)}, activations ${bytes(m.activations)}, workspace ${bytes(m.workspace)}`,
     `output       ${plan.output}`,

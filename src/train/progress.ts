@@ -37,6 +37,8 @@ export class Progress {
       fps: 8,
       hideCursor: false,
       emptyOnZero: true,
+      // Its own handlers of SIGINT would outlive the first Ctrl-C and keep the second one from ending the process.
+      gracefulExit: false,
     });
     return progress;
   }

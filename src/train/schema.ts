@@ -130,6 +130,12 @@ export const trainSchema = z.strictObject({
     .regex(/^(cpu|cuda(:\d+)?)$/)
     .default('cpu')
     .describe('`cpu`, `cuda` or `cuda:N`.'),
+  dtype: z
+    .enum(['float32', 'bfloat16'])
+    .default('float32')
+    .describe(
+      'What weights and activations are held and computed in; bfloat16 (CUDA only) keeps float32 master copies.',
+    ),
   threads: z.int().min(1).max(1024).optional().describe('CPU threads; every core when absent.'),
   maxNonFinite: positive
     .default(5)

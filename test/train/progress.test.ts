@@ -92,6 +92,17 @@ test('a bar on a terminal shows the figures; colours only when wanted', async (t
   t.regex(await show(true, true, events), colours);
 });
 
+test('showing a bar installs no handler of signals', async (t) => {
+  const progress = await Progress.create(new Screen(true) as unknown as NodeJS.WriteStream, { color: false });
+  const before = ['SIGINT', 'SIGTERM'].map((name) => process.listenerCount(name));
+  progress.handle(START);
+  t.deepEqual(
+    ['SIGINT', 'SIGTERM'].map((name) => process.listenerCount(name)),
+    before,
+  );
+  progress.stop();
+});
+
 test('numbers for people', (t) => {
   t.deepEqual([0, 7, 999, 1234, 47072, 1.377e9, 3e12].map(compact), [
     '0',
