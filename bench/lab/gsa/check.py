@@ -2,7 +2,7 @@
 """Checks the GSA ops of a CUDA backend against float64 and times them. Needs a GPU and torch; for the peer, triton and
 flash-linear-attention at $FLA_PATH.
 
-  check.py --lib gsa_cuda.so [--golden DIR] [--cases] [--time] [--peer] [--repeats N] [--small] [--json FILE]
+  check.py --lib gsa_cuda.so [--golden DIR] [--cases] [--time [--shapes I,J]] [--peer] [--repeats N] [--small] [--json FILE]
 """
 import argparse, json, os, sys
 from pathlib import Path
@@ -129,6 +129,7 @@ def cases(small):
         yield f'K={K} V={V} M={M}', dict(B=1, T=150, HQ=2, H=2, K=K, V=V, M=M)
     yield 'gqa', dict(B=2, T=100, HQ=8, H=2, K=128, V=128, M=64, states=True)
     yield 'varlen', dict(B=1, T=209, HQ=2, H=2, K=64, V=128, M=64, cu=ragged, states=True)
+    yield 'gqa K=V=512', dict(B=1, T=200, HQ=3, H=1, K=512, V=512, M=64)
     yield 'varlen gqa', dict(B=1, T=209, HQ=4, H=2, K=64, V=64, M=64, cu=ragged)
 
 
@@ -228,7 +229,7 @@ def main():
     ap = argparse.ArgumentParser()
     ap.add_argument('--lib', required=True); ap.add_argument('--golden'); ap.add_argument('--cases', action='store_true')
     ap.add_argument('--small', action='store_true'); ap.add_argument('--time', action='store_true')
-    ap.add_argument('--shapes', type=int, default=len(SHAPES)); ap.add_argument('--peer', action='store_true')
+    ap.add_argument('--shapes', default=','.join(map(str, range(len(SHAPES)))), help='indices into SHAPES'); ap.add_argument('--peer', action='store_true')
     ap.add_argument('--repeats', type=int, default=0); ap.add_argument('--json')
     a = ap.parse_args()
     if a.peer: sys.path.insert(0, os.environ['FLA_PATH'])
@@ -237,7 +238,7 @@ def main():
     if a.cases or a.small: check_cases(ops, dtypes, a.small)
     if a.repeats: check_repeats(ops, a.repeats)
     if a.peer: accuracy(ops)
-    if a.time: timing(ops, SHAPES[:a.shapes], a.peer)
+    if a.time: timing(ops, [SHAPES[int(i)] for i in a.shapes.split(',')], a.peer)
     if a.json: Path(a.json).write_text(json.dumps(dict(gpu=torch.cuda.get_device_name(), results=results), indent=1))
     print('failures:', failures)
     sys.exit(failures > 0)

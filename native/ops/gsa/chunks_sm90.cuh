@@ -50,7 +50,7 @@ struct StateSide {
 };
 struct StateWalk {
   Chunks chunks;
-  int64_t N, H;
+  int64_t N, H, G;  // x and y have H * G heads, all of whose products enter the state of their group
   StateSide key, value;
   bf16* tiles;       // [chunks, H, slices, 64, 64] X on arrival at each chunk
   const bf16* past;  // backward: the tiles of the forward walk, and

@@ -6,9 +6,9 @@
 namespace gsa::sm90 {
 
 struct ColumnSide {
-  const bf16* later;    // [rows, H, width] q or do: what reads
+  const bf16* later;    // [rows, HQ, width] q or do: what reads
   const bf16* own;      // [rows, H, width] k or v: what is read
-  const bf16* weights;  // [chunks, H, 64, 64] with which row i reads row j
+  const bf16* weights;  // [chunks, HQ, 64, 64] with which row i reads row j
   bf16* out;            // [rows, H, width] dk or dv
   int64_t width;
   int first_tile;
@@ -17,11 +17,11 @@ struct ColumnSide {
 
 struct ColumnPass {
   Chunks chunks;
-  int64_t H;
+  int64_t H, G;  // HQ = H * G
   const float *s, *g;
   ColumnSide key, value;
   const bf16* tiles;            // gradients of the states after the chunks
-  const float *p, *dok, *flow;  // [rows, H, M]
+  const float *p, *dok, *flow;  // [rows, HQ, M]
   const float* start_flow;      // [chunks, H, slices, M]
   float *ds, *dg;               // [rows, H, M]
 };

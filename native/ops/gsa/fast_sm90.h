@@ -5,8 +5,8 @@
 
 namespace gsa::sm90 {
 
-// bfloat16, K and V multiples of 64 up to 512, 64 slots; backward: as many query heads as key/value heads.
-bool fast_takes(const slot_attention::Dims& dims, int32_t dtype, bool backward);
+// bfloat16, K and V multiples of 64 up to 512, 64 slots.
+bool fast_takes(const slot_attention::Dims& dims, int32_t dtype);
 void fast_fwd(gsa_device& device, const slot_attention::ChunkFwd& p);
 void fast_bwd(gsa_device& device, const slot_attention::ChunkBwd& p);
 

@@ -48,12 +48,12 @@ __device__ __forceinline__ void load_decays(Shared& x, const ColumnPass& a, cons
 }
 
 __device__ __forceinline__ void tabulate_later(Shared& x, const ColumnPass& a, const Chunk& chunk,
-                                               int64_t h) {
+                                               int64_t head) {
   const BlockSlot at;
   float r = 1.0f;
 #pragma unroll
   for (int i = 0; i < kBlock; ++i) {
-    const int64_t source = ((chunk.row + at.row(i)) * a.H + h) * kM + at.slot;
+    const int64_t source = ((chunk.row + at.row(i)) * a.H * a.G + head) * kM + at.slot;
     const bool inside = at.row(i) < chunk.rows;
     r *= x.e[at.row(i)][at.slot];
     float dok = inside ? a.dok[source] * r : 0.0f, p = inside ? a.p[source] * r : 0.0f;
@@ -106,21 +106,24 @@ __device__ __forceinline__ void receive_later_blocks(Shared& x) {
     }
 }
 
-// ds, and dg as what crosses the gate of each row: at the chunk's start the state times its gradient, then
-// row by row less what the row read from before, plus what it wrote for after.
-__device__ __forceinline__ void finish_slots(Shared& x, const ColumnPass& a, const Chunk& chunk, int64_t c,
-                                             int64_t h) {
+// What one query head gives to ds; the first finds the state's part in slots and starts the sum, the last has
+// it all.
+template <bool kFirst>
+__device__ __forceinline__ void add_strengths(Shared& x, const ColumnPass& a, const Chunk& chunk, int64_t h,
+                                              int64_t member) {
   const BlockSlot at;
+  const auto key = [&](int i) { return ((chunk.row + at.row(i)) * a.H + h) * kM + at.slot; };
   float ds[kBlock], step[kBlock], to_end = 1.0f;
 #pragma unroll
   for (int j = kBlock - 1; j >= 0; --j) {
     step[j] = x.e[at.row(j)][at.slot];
     ds[j] = to_end * x.slots[at.row(j) * kLd + at.slot];
+    if (!kFirst && at.row(j) < chunk.rows) ds[j] += a.ds[key(j)];
     to_end *= step[j];
   }
 #pragma unroll
   for (int i = 0; i < kBlock; ++i) {
-    const int64_t source = ((chunk.row + at.row(i)) * a.H + h) * kM + at.slot;
+    const int64_t source = (((chunk.row + at.row(i)) * a.H + h) * a.G + member) * kM + at.slot;
     const bool inside = at.row(i) < chunk.rows;
     float dok = inside ? a.dok[source] : 0.0f, p = inside ? a.p[source] : 0.0f;
 #pragma unroll
@@ -131,16 +134,26 @@ __device__ __forceinline__ void finish_slots(Shared& x, const ColumnPass& a, con
       p *= step[j];
     }
   }
-  // What a row reads from before less what it wrote for after.
-  const auto term = [&](int i) {
-    const int64_t source = ((chunk.row + at.row(i)) * a.H + h) * kM + at.slot;
-    return at.row(i) < chunk.rows ? a.flow[source] - a.s[source] * ds[i] : 0.0f;
-  };
-  float sum = 0;
+#pragma unroll
+  for (int i = 0; i < kBlock; ++i)
+    if (at.row(i) < chunk.rows) a.ds[key(i)] = ds[i];
+}
+
+// dg is what crosses the gate of each row: at the chunk's start the state times its gradient, then row by row
+// less what the row reads from before, plus what it wrote for after. Each thread reads the ds that it wrote.
+__device__ __forceinline__ void run_gates(Shared& x, const ColumnPass& a, const Chunk& chunk, int64_t c,
+                                          int64_t h) {
+  const BlockSlot at;
+  float term[kBlock], sum = 0;
 #pragma unroll
   for (int i = 0; i < kBlock; ++i) {
-    if (at.row(i) < chunk.rows) a.ds[((chunk.row + at.row(i)) * a.H + h) * kM + at.slot] = ds[i];
-    sum += term(i);
+    const int64_t source = (chunk.row + at.row(i)) * a.H + h;
+    term[i] = 0;
+    if (at.row(i) >= chunk.rows) continue;
+    term[i] = -a.s[source * kM + at.slot] * a.ds[source * kM + at.slot];
+    for (int64_t member = 0; member < a.G; ++member)
+      term[i] += a.flow[(source * a.G + member) * kM + at.slot];
+    sum += term[i];
   }
   x.flow[at.block][at.slot] = sum;
   __syncthreads();
@@ -152,18 +165,29 @@ __device__ __forceinline__ void finish_slots(Shared& x, const ColumnPass& a, con
 #pragma unroll
   for (int i = 0; i < kBlock; ++i) {
     if (at.row(i) < chunk.rows) a.dg[((chunk.row + at.row(i)) * a.H + h) * kM + at.slot] = flow;
-    flow -= term(i);
+    flow -= term[i];
   }
 }
 
-__global__ void __launch_bounds__(kThreads, 2) columns_kernel(ColumnPass a) {
-  extern __shared__ __align__(1024) char memory[];
-  Shared& x = *reinterpret_cast<Shared*>(memory);
-  const int64_t c = blockIdx.x / a.H, h = blockIdx.x % a.H;
-  const Chunk chunk = a.chunks.table[c];
-  if (chunk.rows == 0) return;
+__device__ __forceinline__ uint4 add_bf16(const uint4& a, const uint4& b) {
+  uint4 sum;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float2 x = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162*>(&a)[i]);
+    const float2 y = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162*>(&b)[i]);
+    reinterpret_cast<uint32_t*>(&sum)[i] = pack_bf16(x.x + y.x, x.y + y.y);
+  }
+  return sum;
+}
+
+// One query head of the group. The first also takes what comes from the state; the others add to its dk, dv,
+// ds.
+template <bool kFirst>
+__device__ __forceinline__ void column_head(Shared& x, const ColumnPass& a, const Chunk& chunk, int64_t c,
+                                            int64_t h, int64_t member) {
   const int n_key = static_cast<int>(a.key.width / kTile), n_value = static_cast<int>(a.value.width / kTile);
-  const int64_t token = chunk.row * a.H + h;
+  const int64_t token = chunk.row * a.H + h, HQ = a.H * a.G, head = h * a.G + member,
+                query = chunk.row * HQ + head;
   const bf16* const tiles = a.tiles + (c * a.H + h) * (n_key + n_value) * kTileElements;
   const auto load = [&](int i) {
     if (i < n_key + n_value) {
@@ -171,19 +195,21 @@ __global__ void __launch_bounds__(kThreads, 2) columns_kernel(ColumnPass a) {
       const ColumnSide& side = key ? a.key : a.value;
       const int j = key ? i : i - n_key;
       bf16(*stage)[kTileElements] = x.stages[i % kStages];
-      const int64_t at = token * side.width + j * kTile;
-      load_tile<kC, kThreads>(stage[0], side.later + at, a.H * side.width, chunk.rows);
-      load_tile<kC, kThreads>(stage[1], side.own + at, a.H * side.width, chunk.rows);
-      load_tile<kC, kThreads>(stage[2], tiles + (side.first_tile + j) * kTileElements, kTile, kTile);
+      load_tile<kC, kThreads>(stage[0], side.later + query * side.width + j * kTile, HQ * side.width,
+                              chunk.rows);
+      load_tile<kC, kThreads>(stage[1], side.own + token * side.width + j * kTile, a.H * side.width,
+                              chunk.rows);
+      if constexpr (kFirst)
+        load_tile<kC, kThreads>(stage[2], tiles + (side.first_tile + j) * kTileElements, kTile, kTile);
     }
     copy_commit();
   };
-  load_tile<kC, kThreads>(x.to_end_or_out, a.chunks.s_to_end + token * kM, a.H * kM, chunk.rows);
+  if constexpr (kFirst)
+    load_tile<kC, kThreads>(x.to_end_or_out, a.chunks.s_to_end + token * kM, a.H * kM, chunk.rows);
   for (int side = 0; side < 2; ++side)
-    load_tile<kC, kThreads>(x.weights[side], (side ? a.value : a.key).weights + (c * a.H + h) * kTileElements,
-                            kTile, kTile);
+    load_tile<kC, kThreads>(x.weights[side],
+                            (side ? a.value : a.key).weights + (c * HQ + head) * kTileElements, kTile, kTile);
   for (int i = 0; i < kStages - 1; ++i) load(i);
-  load_decays(x, a, chunk, h);
 
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, J = warp % kBlocks, half = warp / kBlocks * 32;
   const bool with_state = warp >= kBlocks;
@@ -197,7 +223,7 @@ __global__ void __launch_bounds__(kThreads, 2) columns_kernel(ColumnPass a) {
       copy_wait<kStages - 2>();
       __syncthreads();
       load(first + i + kStages - 1);
-      if (first + i == 0) {
+      if (kFirst && first + i == 0) {
 #pragma unroll
         for (int k = 0; k < 4; ++k) load_a(to_end[k], x.to_end_or_out, J * kBlock, k * 16);
         __syncthreads();
@@ -210,6 +236,7 @@ __global__ void __launch_bounds__(kThreads, 2) columns_kernel(ColumnPass a) {
 #pragma unroll
         for (int t = 0; t < 4; ++t) {
           if (with_state) {
+            if (!kFirst) continue;
             load_b_trans(fb, stage[2], t * 16, k);
             mma(acc[2 * t], fa, fb[0], fb[1]);
             mma(acc[2 * t + 1], fa, fb[2], fb[3]);
@@ -225,7 +252,7 @@ __global__ void __launch_bounds__(kThreads, 2) columns_kernel(ColumnPass a) {
       for (int k = 0; k < 4; ++k) {
         uint32_t fa[4], fb[4];
 #pragma unroll
-        for (int t = 0; t < 2; ++t) {
+        for (int t = 0; t < 2 && kFirst; ++t) {
           load_b(fb, stage[2], half + t * 16, k * 16);
           mma(out[2 * t], to_end[k], fb[0], fb[1]);
           mma(out[2 * t + 1], to_end[k], fb[2], fb[3]);
@@ -250,9 +277,11 @@ __global__ void __launch_bounds__(kThreads, 2) columns_kernel(ColumnPass a) {
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         const int row = J * kBlock + r * 8 + lane / 4, column = half + lane % 4 * 8;
-        if (row < chunk.rows)
-          *reinterpret_cast<uint4*>(part.out + (token + row * a.H) * part.width + i * kTile + column) =
-              *reinterpret_cast<const uint4*>(x.to_end_or_out + tile_offset(row, column));
+        if (row >= chunk.rows) continue;
+        uint4& to =
+            *reinterpret_cast<uint4*>(part.out + (token + row * a.H) * part.width + i * kTile + column);
+        const uint4& from = *reinterpret_cast<const uint4*>(x.to_end_or_out + tile_offset(row, column));
+        to = kFirst ? from : add_bf16(to, from);
       }
       __syncwarp();
     }
@@ -270,11 +299,24 @@ __global__ void __launch_bounds__(kThreads, 2) columns_kernel(ColumnPass a) {
         acc[t][2 * r] = acc[t][2 * r + 1] = 0.0f;
       }
   }
-  tabulate_later(x, a, chunk, h);
+  tabulate_later(x, a, chunk, head);
   __syncthreads();
   receive_later_blocks(x);
   __syncthreads();
-  finish_slots(x, a, chunk, c, h);
+  add_strengths<kFirst>(x, a, chunk, h, member);
+}
+
+// Query head `member` of each group. The first also takes what comes from the state, the last finishes dg.
+template <bool kFirst>
+__global__ void __launch_bounds__(kThreads, 2) columns_kernel(ColumnPass a, int64_t member) {
+  extern __shared__ __align__(1024) char memory[];
+  Shared& x = *reinterpret_cast<Shared*>(memory);
+  const int64_t c = blockIdx.x / a.H, h = blockIdx.x % a.H;
+  const Chunk chunk = a.chunks.table[c];
+  if (chunk.rows == 0) return;
+  load_decays(x, a, chunk, h);
+  column_head<kFirst>(x, a, chunk, c, h, member);
+  if (member == a.G - 1) run_gates(x, a, chunk, c, h);
 }
 
 }  // namespace
@@ -282,8 +324,11 @@ __global__ void __launch_bounds__(kThreads, 2) columns_kernel(ColumnPass a) {
 void launch_columns(gsa_device& device, const ColumnPass& pass) {
   const int64_t blocks = pass.chunks.count * pass.H;
   if (blocks == 0) return;
-  cudaFuncSetAttribute(columns_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared));
-  columns_kernel<<<static_cast<unsigned>(blocks), kThreads, sizeof(Shared), device.stream>>>(pass);
+  for (int64_t member = 0; member < pass.G; ++member) {
+    const auto kernel = member == 0 ? columns_kernel<true> : columns_kernel<false>;
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared));
+    kernel<<<static_cast<unsigned>(blocks), kThreads, sizeof(Shared), device.stream>>>(pass, member);
+  }
 }
 
 }  // namespace gsa::sm90

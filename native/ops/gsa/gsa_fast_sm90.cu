@@ -14,13 +14,12 @@ using slot_attention::ChunkFwd;
 using slot_attention::Dims;
 using slot_attention::Inputs;
 
-bool fast_takes(const Dims& d, int32_t dtype, bool backward) {
+bool fast_takes(const Dims& d, int32_t dtype) {
   const auto width = [](int64_t n) { return n % kTile == 0 && n <= 512; };
   // Chunk and block numbers are 32 bits wide.
   const bool small =
       d.T / kC + d.N < (int64_t{1} << 31) / (16 * d.HQ) && d.B * d.T / kC < (int64_t{1} << 31) / (16 * d.HQ);
-  return dtype == GSA_BFLOAT16 && width(d.K) && width(d.V) && d.M == kM && small &&
-         (!backward || d.HQ == d.H);
+  return dtype == GSA_BFLOAT16 && width(d.K) && width(d.V) && d.M == kM && small;
 }
 
 namespace {
@@ -30,6 +29,7 @@ StateWalk forward_states(const Dims& d, const Inputs& in, const Chunks& chunks, 
   w.chunks = chunks;
   w.N = d.N;
   w.H = d.H;
+  w.G = 1;
   w.key = {static_cast<const bf16*>(in.k), chunks.s_to_end, d.K, in.hk0, nullptr, kM, 1};
   w.value = {static_cast<const bf16*>(in.v), chunks.s_to_end, d.V, in.hv0, nullptr, 1, d.V};
   w.tiles = tiles;
@@ -130,6 +130,7 @@ void backward_rows(gsa_device& device, const ChunkBwd& p, const Chunks& chunks, 
 void backward_states(gsa_device& device, const ChunkBwd& p, const Chunks& chunks, const BackwardScratch& x) {
   const Dims& d = p.dims;
   StateWalk w = forward_states(d, p.in, chunks, x.gradient_tiles);
+  w.G = d.group();
   w.key = {static_cast<const bf16*>(p.in.q), x.dok_decayed, d.K, p.dhkT, p.dhk0, kM, 1};
   w.value = {static_cast<const bf16*>(p.d_o), x.p_decayed, d.V, p.dhvT, p.dhv0, 1, d.V};
   w.past = x.tiles;
@@ -142,6 +143,7 @@ void backward_columns(gsa_device& device, const ChunkBwd& p, const Chunks& chunk
   ColumnPass columns{};
   columns.chunks = chunks;
   columns.H = d.H;
+  columns.G = d.group();
   columns.s = p.in.s;
   columns.g = p.in.g;
   columns.key = {static_cast<const bf16*>(p.in.q),

@@ -107,39 +107,28 @@ __global__ void __launch_bounds__(kStateThreads, kReverse ? 3 : 4) walk_states_k
   const int32_t first = a.chunks.first[n], count = a.chunks.first[n + 1] - first;
   const auto chunk_at = [&](int32_t i) { return first + (kReverse ? count - 1 - i : i); };
   const auto tile_at = [&](int64_t c) { return ((c * a.H + h) * n_slices + slice) * kTileElements; };
-  const auto load = [&](int32_t i) {
-    if (i < count) {
-      const int32_t c = chunk_at(i);
+  const int32_t G = static_cast<int32_t>(a.G), items = count * G;
+  const auto load = [&](int32_t item) {
+    if (item < items) {
+      const int32_t c = chunk_at(item / G);
       const Chunk chunk = a.chunks.table[c];
-      bf16* const stage = stages + i % kStateStages * kStageTiles * kTileElements;
-      load_tile<kC, kStateThreads>(stage, side.x + (chunk.row * a.H + h) * side.width + channel,
-                                   a.H * side.width, chunk.rows);
-      load_tile<kC, kStateThreads>(stage + kTileElements, side.y + (chunk.row * a.H + h) * kM, a.H * kM,
+      bf16* const stage = stages + item % kStateStages * kStageTiles * kTileElements;
+      const int64_t at = (chunk.row * a.H + h) * G + item % G;
+      load_tile<kC, kStateThreads>(stage, side.x + at * side.width + channel, a.H * G * side.width,
                                    chunk.rows);
-      if constexpr (kReverse)
+      load_tile<kC, kStateThreads>(stage + kTileElements, side.y + at * kM, a.H * G * kM, chunk.rows);
+      if (kReverse && item % G == G - 1)
         load_tile<kTile, kStateThreads>(stage + 2 * kTileElements, a.past + tile_at(c), kM, kTile);
     }
     copy_commit();
   };
   float X[8][4];
-  const auto state_at = [&](int tile, int i) {
-    return (n * a.H + h) * side.width * kM + (channel + row + i / 2 * 8) * side.stride_channel +
-           (tile * 8 + column + i % 2) * side.stride_slot;
-  };
-#pragma unroll
-  for (int t = 0; t < 8; ++t)
-#pragma unroll
-    for (int i = 0; i < 4; ++i) X[t][i] = side.start ? side.start[state_at(t, i)] : 0.0f;
-  for (int i = 0; i < kStateStages - 1; ++i) load(i);
-  for (int32_t i = 0; i < count; ++i) {
-    const int32_t c = chunk_at(i);
+  // What comes before the first of a chunk's products: X goes to memory, then decays.
+  const auto arrive = [&](int64_t c) {
     const float* decay = a.chunks.decay + (c * a.H + h) * kM + column;
     float2 d[8];
 #pragma unroll
     for (int t = 0; t < 8; ++t) d[t] = *reinterpret_cast<const float2*>(decay + t * 8);
-    copy_wait<kStateStages - 2>();
-    __syncthreads();
-    load(i + kStateStages - 1);
     // A warp's rows pass through shared memory, so that the stores are 16 bytes wide.
 #pragma unroll
     for (int t = 0; t < 8; ++t) {
@@ -162,6 +151,22 @@ __global__ void __launch_bounds__(kStateThreads, kReverse ? 3 : 4) walk_states_k
       X[t][2] *= d[t].x;
       X[t][3] *= d[t].y;
     }
+  };
+  const auto state_at = [&](int tile, int i) {
+    return (n * a.H + h) * side.width * kM + (channel + row + i / 2 * 8) * side.stride_channel +
+           (tile * 8 + column + i % 2) * side.stride_slot;
+  };
+#pragma unroll
+  for (int t = 0; t < 8; ++t)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) X[t][i] = side.start ? side.start[state_at(t, i)] : 0.0f;
+  for (int i = 0; i < kStateStages - 1; ++i) load(i);
+  for (int32_t i = 0; i < items; ++i) {
+    const int32_t c = chunk_at(i / G);
+    copy_wait<kStateStages - 2>();
+    __syncthreads();
+    load(i + kStateStages - 1);
+    if (i % G == 0) arrive(c);
     const bf16* const x = stages + i % kStateStages * kStageTiles * kTileElements;
     const bf16* const y = x + kTileElements;
 #pragma unroll
@@ -175,7 +180,7 @@ __global__ void __launch_bounds__(kStateThreads, kReverse ? 3 : 4) walk_states_k
         mma(X[2 * t + 1], xa, yb[2], yb[3]);
       }
     }
-    if constexpr (kReverse) {
+    if (kReverse && i % G == G - 1) {
       const bf16* const past = y + kTileElements;
 #pragma unroll
       for (int t = 0; t < 8; ++t) {

@@ -30,7 +30,7 @@ using sm90::trace;
 void gsa_chunk_fwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::ChunkFwd p = slot_attention::read_chunk_fwd(args, dtype);
-  const bool fast = sm90::fast_takes(p.dims, dtype, false);
+  const bool fast = sm90::fast_takes(p.dims, dtype);
   trace("gsa_chunk_fwd", fast ? "tensor-core" : "general", p.dims, dtype);
   fast ? sm90::fast_fwd(device, p) : sm90::general_fwd(device, p, dtype);
 }
@@ -38,7 +38,7 @@ void gsa_chunk_fwd(gsa_device& device, const Args& args) {
 void gsa_chunk_bwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::ChunkBwd p = slot_attention::read_chunk_bwd(args, dtype);
-  const bool fast = sm90::fast_takes(p.dims, dtype, true);
+  const bool fast = sm90::fast_takes(p.dims, dtype);
   trace("gsa_chunk_bwd", fast ? "tensor-core" : "general", p.dims, dtype);
   fast ? sm90::fast_bwd(device, p) : sm90::general_bwd(device, p, dtype);
 }
