@@ -83,17 +83,23 @@ size_t group_size(Napi::Env env, const OpSpec& spec, size_t n_in, size_t n_out) 
                   " inputs and " + std::to_string(n_out) + " outputs");
 }
 
-// The handles of an argument list. Reading an array may run getters, so nothing is dereferenced until all is
-// read.
-std::vector<Tensor*> read_handles(const Napi::Value& value, const char* name) {
+// The entries of an argument list: handles and nulls. Reading an array may run getters, which may dispose of
+// tensors, so what is behind a handle counts only once all is read.
+std::vector<Napi::Value> read_entries(const Napi::Value& value, const char* name) {
   if (!value.IsArray()) throw_type(value.Env(), "an array of tensor handles", name, value);
   const Napi::Array array = value.As<Napi::Array>();
-  std::vector<Tensor*> handles;
+  std::vector<Napi::Value> entries;
   for (uint32_t i = 0, length = array.Length(); i < length; ++i) {
-    const Napi::Value entry = array.Get(i);
-    handles.push_back(entry.IsNull() ? nullptr : &unwrap(entry, name));
+    entries.push_back(array.Get(i));
+    if (!entries.back().IsNull()) unwrap(entries.back(), name);
   }
-  return handles;
+  return entries;
+}
+
+std::vector<const Tensor*> unwrap_all(const std::vector<Napi::Value>& entries, const char* name) {
+  std::vector<const Tensor*> tensors;
+  for (const Napi::Value& entry : entries) tensors.push_back(entry.IsNull() ? nullptr : &unwrap(entry, name));
+  return tensors;
 }
 
 std::vector<double> read_attributes(const Napi::Value& value, const OpSpec& spec) {
@@ -114,7 +120,7 @@ std::vector<double> read_attributes(const Napi::Value& value, const OpSpec& spec
 
 // Checks presence, life and device of one side's tensors and appends them in ops.def order.
 void collect(Napi::Env env, const OpSpec& spec, const std::vector<Argument>& side, size_t n,
-             const std::vector<Tensor*>& handles, const Storage*& first,
+             const std::vector<const Tensor*>& handles, const Storage*& first,
              std::vector<const gsa_tensor*>& views) {
   const bool with_optional = handles.size() == expected_count(side, n, true);
   size_t next = 0;
@@ -166,8 +172,10 @@ void exec(const Napi::CallbackInfo& info) {
   const int64_t index = read_integer(info[0], "the op number", 0, static_cast<int64_t>(specs().size()) - 1);
   const OpSpec& spec = specs()[static_cast<size_t>(index)];
   const std::vector<double> attributes = read_attributes(info[3], spec);
-  const std::vector<Tensor*> inputs = read_handles(info[1], "the inputs");
-  const std::vector<Tensor*> outputs = read_handles(info[2], "the outputs");
+  const std::vector<Napi::Value> input_entries = read_entries(info[1], "the inputs");
+  const std::vector<Napi::Value> output_entries = read_entries(info[2], "the outputs");
+  const std::vector<const Tensor*> inputs = unwrap_all(input_entries, "the inputs");
+  const std::vector<const Tensor*> outputs = unwrap_all(output_entries, "the outputs");
 
   const size_t n = group_size(env, spec, inputs.size(), outputs.size());
   std::vector<const gsa_tensor*> in, out;

@@ -48,13 +48,16 @@ void finalize(napi_env, void* data, void*) {
   delete tensor;
 }
 
+// A wrapped object rather than an external: an external's memory goes only with its finalizer, which Node.js
+// runs in a later turn of the event loop, so that a program that trains in one long turn would grow by every
+// handle it disposes of.
 Napi::Value make_handle(Napi::Env env, std::unique_ptr<Tensor> tensor) {
   napi_value handle;
-  if (napi_create_external(env, tensor.get(), finalize, nullptr, &handle) != napi_ok)
+  if (napi_create_object(env, &handle) != napi_ok ||
+      napi_type_tag_object(env, handle, &kTensorTag) != napi_ok ||
+      napi_wrap(env, handle, tensor.get(), finalize, nullptr, nullptr) != napi_ok)
     throw_coded(env, "INTERNAL", nullptr, "Node.js refused to create a handle");
-  tensor.release();  // the finalizer's from here on
-  if (napi_type_tag_object(env, handle, &kTensorTag) != napi_ok)
-    throw_coded(env, "INTERNAL", nullptr, "Node.js refused to tag a handle");
+  tensor.release();  // dispose()'s or the finalizer's from here on
   return Napi::Value(env, handle);
 }
 
@@ -135,14 +138,14 @@ Storage::~Storage() {
   counters->host_bytes -= host_bytes_;
 }
 
-Tensor& unwrap(const Napi::Value& value, const char* name) {
+const Tensor& unwrap(const Napi::Value& value, const char* name) {
+  static const Tensor disposed{};
   const Napi::Env env = value.Env();
-  void* data = nullptr;
   bool ours = false;
-  if (napi_get_value_external(env, value, &data) != napi_ok ||
-      napi_check_object_type_tag(env, value, &kTensorTag, &ours) != napi_ok || !ours)
+  if (!value.IsObject() || napi_check_object_type_tag(env, value, &kTensorTag, &ours) != napi_ok || !ours)
     throw_type(env, "a tensor handle", name, value);
-  return *static_cast<Tensor*>(data);
+  void* data = nullptr;
+  return napi_unwrap(env, value, &data) == napi_ok ? *static_cast<Tensor*>(data) : disposed;
 }
 
 void expect_alive(Napi::Env env, const Tensor& tensor, const char* name, const char* op) {
@@ -151,8 +154,8 @@ void expect_alive(Napi::Env env, const Tensor& tensor, const char* name, const c
                 std::string("Expected a live tensor for ") + name + " but received a disposed one");
 }
 
-Tensor& unwrap_alive(const Napi::Value& value, const char* name) {
-  Tensor& tensor = unwrap(value, name);
+const Tensor& unwrap_alive(const Napi::Value& value, const char* name) {
+  const Tensor& tensor = unwrap(value, name);
   expect_alive(value.Env(), tensor, name);
   return tensor;
 }
@@ -198,7 +201,11 @@ Napi::Value create_view(const Napi::CallbackInfo& info) {
   return make_handle(env, std::move(tensor));
 }
 
-void dispose(const Napi::CallbackInfo& info) { unwrap(info[0], "the tensor").storage.reset(); }
+void dispose(const Napi::CallbackInfo& info) {
+  unwrap(info[0], "the tensor");
+  void* data = nullptr;
+  if (napi_remove_wrap(info.Env(), info[0], &data) == napi_ok) delete static_cast<Tensor*>(data);
+}
 
 void write(const Napi::CallbackInfo& info) {
   const Tensor& tensor = unwrap_alive(info[0], "the tensor");

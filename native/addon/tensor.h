@@ -1,4 +1,4 @@
-// Tensor handles: what JavaScript holds. A handle is a type-tagged external that owns a share of a storage.
+// Tensor handles: what JavaScript holds. A handle is a type-tagged object that owns a share of a storage.
 #pragma once
 
 #include <napi.h>
@@ -38,13 +38,14 @@ class Storage {
 
 struct Tensor {
   std::shared_ptr<Storage> storage;  // null once disposed
-  gsa_tensor view;
+  gsa_tensor view{};
 };
 
 // The tensor behind a handle, disposed or not; TypeError for anything that is not a handle of this addon.
-Tensor& unwrap(const Napi::Value& value, const char* name);
+// Valid until JavaScript runs again, which may dispose of it.
+const Tensor& unwrap(const Napi::Value& value, const char* name);
 // The same, but an error with code USE_AFTER_DISPOSE when it is disposed.
-Tensor& unwrap_alive(const Napi::Value& value, const char* name);
+const Tensor& unwrap_alive(const Napi::Value& value, const char* name);
 void expect_alive(Napi::Env env, const Tensor& tensor, const char* name, const char* op = nullptr);
 
 // JavaScript functions: see src/native/types.ts.
