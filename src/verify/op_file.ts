@@ -26,8 +26,9 @@ interface Pass {
   readonly run: () => Map<string, Float32Array>;
 }
 
-/** Shapes of README "Golden vectors": every tensor must fit the others. */
-function checkShapes(file: Vectors): void {
+/** Everything but the values, before anything is computed: the tensors that must be there, that they fit each other, and
+ * the scale. */
+function checkFile(file: Vectors): void {
   file.require([...INPUTS, ...RESULTS, ...GRADIENTS, 'do']);
   const [B, T, HQ, K] = file.expectShape('q', [null, null, null, null]) as [number, number, number, number];
   const H = file.expectShape('k', [B, T, null, K])[2]!;
@@ -55,6 +56,8 @@ function checkShapes(file: Vectors): void {
     dhv0: valueState,
   };
   for (const [name, shape] of Object.entries(shapes)) if (file.has(name)) file.expectShape(name, shape);
+  for (const name of file.names) file.expectDType(name, name === 'cu_seqlens' ? 'int32' : 'float32');
+  file.number('scale');
 }
 
 /** The op's arguments. q, k and v are in `dtype`; `rounded` sends them through bf16 first. */
@@ -152,7 +155,7 @@ function passesOf(file: Vectors, device: Device, dtype: DType, rounded: boolean)
 function referenceNorm(file: Vectors, name: string): { reference: number; cancelled: boolean } {
   const own = norm(file.floats(name));
   const ofValues = (GRADIENTS as readonly string[]).includes(name) ? norm(file.floats('dv')) : 0;
-  const cancelled = own < CANCELLED_GRADIENT * ofValues;
+  const cancelled = Number.isFinite(ofValues) && own < CANCELLED_GRADIENT * ofValues;
   return { reference: cancelled ? ofValues : own, cancelled };
 }
 
@@ -166,7 +169,7 @@ export function* verifyOpFile(
   dtype: VerifyDType,
 ): Generator<Check> {
   using file = new Vectors(path);
-  checkShapes(file);
+  checkFile(file);
   const passes = passesOf(file, device, dtype === 'bf16' ? 'bfloat16' : 'float32', false);
   const rounded = dtype === 'bf16' ? passesOf(file, device, 'float32', true) : null;
   for (const [i, pass] of passes.entries()) {

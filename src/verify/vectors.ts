@@ -72,6 +72,13 @@ export class Vectors {
     return stored;
   }
 
+  /** @throws GsaError INVALID_FILE unless the tensor is stored in this dtype. */
+  expectDType(name: string, dtype: DType): void {
+    const info = this.#reader.info(name);
+    if (info.dtype !== dtype)
+      throw this.bad(`Expected ${dtype} for ${name} but the file stores ${info.stored}`);
+  }
+
   bad(message: string): GsaError {
     return new GsaError('INVALID_FILE', `${this.path}: ${message}`);
   }
@@ -82,9 +89,7 @@ export class Vectors {
 
   #read(name: string, dtype: DType): unknown {
     this.require([name]);
-    const info = this.#reader.info(name);
-    if (info.dtype !== dtype)
-      throw this.bad(`Expected ${dtype} for ${name} but the file stores ${info.stored}`);
+    this.expectDType(name, dtype);
     return this.#reader.read(name).data;
   }
 }
