@@ -4,7 +4,7 @@ import type { TrainConfigInput } from './schema.js';
 
 /** Minutes of training that the standard number of steps takes on two cores; the whole command takes about one more. */
 const STANDARD_MINUTES = 3;
-const STANDARD_STEPS = 600;
+const STANDARD_STEPS = 900;
 
 /** What the samples continue. */
 export const PROMPTS: readonly string[] = [
@@ -43,10 +43,10 @@ export function quickstartConfig(folder: string, minutes = STANDARD_MINUTES): Tr
     },
     output: join(folder, 'run'),
     steps,
-    batchSize: 4,
-    optimizer: { lr: 3e-3 },
-    evaluation: { interval: 100, batches: 16 },
-    checkpoint: { interval: 100, keep: 2 },
+    batchSize: 2,
+    optimizer: { lr: 1.5e-3 },
+    evaluation: { interval: 300, batches: 64 },
+    checkpoint: { interval: 150, keep: 2 },
     seed: 1,
   };
 }

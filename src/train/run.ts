@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { TOKENIZER_FILE, type Tokenizer } from '../data/tokenizer.js';
 import { writeFileAtomic } from '../io/atomic.js';
 import { GsaError } from '../native/errors.js';
 import { generateText } from '../generate/index.js';
@@ -194,7 +195,7 @@ export class Run {
     };
     const fill = (folder: string): void => {
       this.#trainer.save(folder);
-      writeFileAtomic(join(folder, 'tokenizer.json'), this.#text.tokenizer.json);
+      saveTokenizer(folder, this.#text.tokenizer);
     };
     const path = await saveCheckpoint(this.#config.output, state, fill, this.#config.checkpoint.keep);
     this.#savedAt = { step: this.#step, path };
@@ -222,6 +223,19 @@ export class Run {
   close(): void {
     this.#metrics.close();
   }
+}
+
+/** tokenizer.json, and tokenizer_config.json with the names of its control tokens, which the first does not tell: without
+ * them another token might be taken for the one that ends documents. */
+function saveTokenizer(folder: string, tokenizer: Tokenizer): void {
+  writeFileAtomic(join(folder, TOKENIZER_FILE), tokenizer.json);
+  const named = (id: number | null): string | null => (id === null ? null : tokenizer.idToToken(id));
+  const config = {
+    tokenizer_class: 'PreTrainedTokenizerFast',
+    bos_token: named(tokenizer.bosId),
+    eos_token: named(tokenizer.eosId),
+  };
+  writeFileAtomic(join(folder, 'tokenizer_config.json'), JSON.stringify(config, null, 2) + '\n');
 }
 
 /** Learning rate of a step, 0 being the first. */

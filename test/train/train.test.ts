@@ -1,13 +1,15 @@
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { loadTokenizer } from '#src/data/tokenizer.js';
+import { trainBpe } from '#src/data/train-bpe.js';
 import { GsaError } from '#src/native/errors.js';
 import { native } from '#src/native/load.js';
 import { train } from '#src/train/loop.js';
 import { readMetrics } from '#src/train/metrics.js';
 import type { TrainEvent } from '#src/train/events.js';
 import { tempFolder } from '../io/temp.js';
-import { tinyConfig } from './tiny.js';
+import { TEXT, tinyConfig } from './tiny.js';
 
 const losses = (output: string): (number | null)[] => readMetrics(output).steps.map((r) => r.loss);
 
@@ -60,6 +62,7 @@ test.serial(
       'model.safetensors',
       'optimizer.safetensors',
       'tokenizer.json',
+      'tokenizer_config.json',
       'trainer.json',
     ]);
   },
@@ -177,6 +180,19 @@ test('a model folder is trained further, with its own tokenizer; its weights are
     readFileSync(join(base.checkpoint, 'tokenizer.json'), 'utf8'),
   );
   t.false(existsSync(join(second, 'tokenizer.json')), 'no vocabulary was trained');
+});
+
+test('the token that ends documents stays the one that tokenizer_config.json named, also when resumed', async (t) => {
+  const [output, folder] = [tempFolder(t), tempFolder(t)];
+  const specials = ['<|endoftext|>', '<stop>'];
+  writeFileSync(join(folder, 'tokenizer.json'), (await trainBpe([TEXT], { vocabSize: 300, specials })).json);
+  writeFileSync(join(folder, 'tokenizer_config.json'), '{"eos_token": {"content": "<stop>"}}');
+  const base = tinyConfig(output, { steps: 1 });
+  const config = { ...base, data: { ...base.data, tokenizer: join(folder, 'tokenizer.json') } };
+  const { checkpoint } = await train(config);
+  t.is(JSON.parse(readFileSync(join(checkpoint, 'config.json'), 'utf8')).eos_token_id, 1);
+  t.is(loadTokenizer(checkpoint).eosId, 1);
+  t.is((await train({ ...config, steps: 2 })).step, 2);
 });
 
 test('a vocabulary larger than the model, and a misspelt model key, are refused before training', async (t) => {
