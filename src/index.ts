@@ -29,4 +29,5 @@ export * from './generate/index.js';
 export { parseTrainConfig, type TrainConfig, type TrainConfigInput } from './train/config.js';
 export { type TrainEvent, type TrainResult } from './train/events.js';
 export { train, type TrainOptions } from './train/loop.js';
+export { type Check } from './verify/compare.js';
 export { verify, type VerifyOptions } from './verify/verify.js';
