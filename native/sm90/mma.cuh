@@ -71,6 +71,20 @@ __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
   return reinterpret_cast<const uint32_t&>(pair);
 }
 
+// Four lanes hold a row of 32 columns as the products leave it, x[t] two columns of the t-th eight;
+// afterwards lane q has all of the q-th eight, 16 bytes to store at once.
+__device__ __forceinline__ uint4 gather_eight(const uint32_t (&x)[4]) {
+  const int q = threadIdx.x & 3;
+  const auto pick = [](const uint32_t (&v)[4], int i) {
+    return i < 2 ? (i ? v[1] : v[0]) : (i == 2 ? v[2] : v[3]);
+  };
+  uint32_t r[4];
+  r[0] = pick(x, q);
+#pragma unroll
+  for (int s = 1; s < 4; ++s) r[s] = __shfl_xor_sync(~0u, pick(x, q ^ s), s);
+  return {pick(r, q), pick(r, q ^ 1), pick(r, q ^ 2), pick(r, q ^ 3)};
+}
+
 // 16 bytes from global to shared memory without a register in between; zeros where `valid` is false.
 __device__ __forceinline__ void copy_async(void* shared, const void* global, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global),

@@ -17,8 +17,8 @@ struct Shared {
   };
   union {
     struct {
-      bf16 to_end_or_out[kTileElements];  // write strengths decayed to the end of the chunk; then staging
-      bf16 weights[2][kTileElements];     // key, value side
+      bf16 to_end[kTileElements];      // write strengths decayed to the end of the chunk
+      bf16 weights[2][kTileElements];  // key, value side
     };
     bf16 later[2][kTableRows *
                   kTile];  // for block J: dok and p of later blocks' rows, decayed from the end of J
@@ -51,7 +51,7 @@ __device__ __forceinline__ void tabulate_later(Shared& x, const ColumnPass& a, c
                                                int64_t head) {
   const BlockSlot at;
   float r = 1.0f;
-#pragma unroll
+#pragma unroll 4
   for (int i = 0; i < kBlock; ++i) {
     const int64_t source = ((chunk.row + at.row(i)) * a.H * a.G + head) * kM + at.slot;
     const bool inside = at.row(i) < chunk.rows;
@@ -133,6 +133,7 @@ __device__ __forceinline__ void add_strengths(Shared& x, const ColumnPass& a, co
       dok *= step[j];
       p *= step[j];
     }
+    if (i % 4 == 3) asm volatile("" ::: "memory");  // four rows' loads at a time: registers
   }
 #pragma unroll
   for (int i = 0; i < kBlock; ++i)
@@ -144,17 +145,16 @@ __device__ __forceinline__ void add_strengths(Shared& x, const ColumnPass& a, co
 __device__ __forceinline__ void run_gates(Shared& x, const ColumnPass& a, const Chunk& chunk, int64_t c,
                                           int64_t h) {
   const BlockSlot at;
-  float term[kBlock], sum = 0;
-#pragma unroll
-  for (int i = 0; i < kBlock; ++i) {
+  const auto term = [&](int i) {
+    if (at.row(i) >= chunk.rows) return 0.0f;
     const int64_t source = (chunk.row + at.row(i)) * a.H + h;
-    term[i] = 0;
-    if (at.row(i) >= chunk.rows) continue;
-    term[i] = -a.s[source * kM + at.slot] * a.ds[source * kM + at.slot];
-    for (int64_t member = 0; member < a.G; ++member)
-      term[i] += a.flow[(source * a.G + member) * kM + at.slot];
-    sum += term[i];
-  }
+    float sum = -a.s[source * kM + at.slot] * a.ds[source * kM + at.slot];
+    for (int64_t member = 0; member < a.G; ++member) sum += a.flow[(source * a.G + member) * kM + at.slot];
+    return sum;
+  };
+  float sum = 0;
+#pragma unroll 4
+  for (int i = 0; i < kBlock; ++i) sum += term(i);
   x.flow[at.block][at.slot] = sum;
   __syncthreads();
   const int64_t n_slices = (a.key.width + a.value.width) / kTile;
@@ -162,10 +162,10 @@ __device__ __forceinline__ void run_gates(Shared& x, const ColumnPass& a, const 
   for (int64_t slice = 0; slice < n_slices; ++slice)
     flow += a.start_flow[((c * a.H + h) * n_slices + slice) * kM + at.slot];
   for (int J = 0; J < at.block; ++J) flow -= x.flow[J][at.slot];
-#pragma unroll
+#pragma unroll 4
   for (int i = 0; i < kBlock; ++i) {
     if (at.row(i) < chunk.rows) a.dg[((chunk.row + at.row(i)) * a.H + h) * kM + at.slot] = flow;
-    flow -= term[i];
+    flow -= term(i);
   }
 }
 
@@ -194,18 +194,17 @@ __device__ __forceinline__ void column_head(Shared& x, const ColumnPass& a, cons
       const bool key = i < n_key;
       const ColumnSide& side = key ? a.key : a.value;
       const int j = key ? i : i - n_key;
+      const int64_t width = side.width;
       bf16(*stage)[kTileElements] = x.stages[i % kStages];
-      load_tile<kC, kThreads>(stage[0], side.later + query * side.width + j * kTile, HQ * side.width,
-                              chunk.rows);
-      load_tile<kC, kThreads>(stage[1], side.own + token * side.width + j * kTile, a.H * side.width,
-                              chunk.rows);
+      load_tile<kC, kThreads>(stage[0], side.later + query * width + j * kTile, HQ * width, chunk.rows);
+      load_tile<kC, kThreads>(stage[1], side.own + token * width + j * kTile, a.H * width, chunk.rows);
       if constexpr (kFirst)
         load_tile<kC, kThreads>(stage[2], tiles + (side.first_tile + j) * kTileElements, kTile, kTile);
     }
     copy_commit();
   };
   if constexpr (kFirst)
-    load_tile<kC, kThreads>(x.to_end_or_out, a.chunks.s_to_end + token * kM, a.H * kM, chunk.rows);
+    load_tile<kC, kThreads>(x.to_end, a.chunks.s_to_end + token * kM, a.H * kM, chunk.rows);
   for (int side = 0; side < 2; ++side)
     load_tile<kC, kThreads>(x.weights[side],
                             (side ? a.value : a.key).weights + (c * HQ + head) * kTileElements, kTile, kTile);
@@ -215,7 +214,6 @@ __device__ __forceinline__ void column_head(Shared& x, const ColumnPass& a, cons
   const bool with_state = warp >= kBlocks;
   // Own rows times later rows, side by side; or times the state's gradient, both sides together.
   float acc[8][4] = {};
-  uint32_t to_end[4][4];
   for (int side = 0; side < 2; ++side) {
     const ColumnSide& part = side ? a.value : a.key;
     const int n = side ? n_value : n_key, first = side ? n_key : 0;
@@ -223,11 +221,6 @@ __device__ __forceinline__ void column_head(Shared& x, const ColumnPass& a, cons
       copy_wait<kStages - 2>();
       __syncthreads();
       load(first + i + kStages - 1);
-      if (kFirst && first + i == 0) {
-#pragma unroll
-        for (int k = 0; k < 4; ++k) load_a(to_end[k], x.to_end_or_out, J * kBlock, k * 16);
-        __syncthreads();
-      }
       const bf16(*stage)[kTileElements] = x.stages[(first + i) % kStages];
 #pragma unroll
       for (int k = 0; k < kTile; k += 16) {
@@ -251,11 +244,14 @@ __device__ __forceinline__ void column_head(Shared& x, const ColumnPass& a, cons
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
         uint32_t fa[4], fb[4];
+        if constexpr (kFirst) {
+          load_a(fa, x.to_end, J * kBlock, k * 16);
 #pragma unroll
-        for (int t = 0; t < 2 && kFirst; ++t) {
-          load_b(fb, stage[2], half + t * 16, k * 16);
-          mma(out[2 * t], to_end[k], fb[0], fb[1]);
-          mma(out[2 * t + 1], to_end[k], fb[2], fb[3]);
+          for (int t = 0; t < 2; ++t) {
+            load_b(fb, stage[2], half + t * 16, k * 16);
+            mma(out[2 * t], fa, fb[0], fb[1]);
+            mma(out[2 * t + 1], fa, fb[2], fb[3]);
+          }
         }
         if (k < J) continue;
         load_a_trans(fa, x.weights[side], J * kBlock, k * 16);
@@ -267,23 +263,17 @@ __device__ __forceinline__ void column_head(Shared& x, const ColumnPass& a, cons
         }
       }
 #pragma unroll
-      for (int t = 0; t < 4; ++t)
-#pragma unroll
-        for (int r = 0; r < 2; ++r)
-          *reinterpret_cast<uint32_t*>(
-              x.to_end_or_out + tile_offset(J * kBlock + lane / 4 + r * 8, half + t * 8 + lane % 4 * 2)) =
-              pack_bf16(out[t][2 * r], out[t][2 * r + 1]);
-      __syncwarp();
-#pragma unroll
       for (int r = 0; r < 2; ++r) {
+        uint32_t pairs[4];
+#pragma unroll
+        for (int t = 0; t < 4; ++t) pairs[t] = pack_bf16(out[t][2 * r], out[t][2 * r + 1]);
+        const uint4 eight = gather_eight(pairs);
         const int row = J * kBlock + r * 8 + lane / 4, column = half + lane % 4 * 8;
         if (row >= chunk.rows) continue;
         uint4& to =
             *reinterpret_cast<uint4*>(part.out + (token + row * a.H) * part.width + i * kTile + column);
-        const uint4& from = *reinterpret_cast<const uint4*>(x.to_end_or_out + tile_offset(row, column));
-        to = kFirst ? from : add_bf16(to, from);
+        to = kFirst ? eight : add_bf16(to, eight);
       }
-      __syncwarp();
     }
     if (side) __syncthreads();  // the stages are spent
     if (with_state && side == 0) continue;

@@ -90,7 +90,7 @@ constexpr int state_shared_bytes() {
          (kReverse ? 4 * kM * static_cast<int>(sizeof(float)) : 0);
 }
 
-template <bool kReverse>
+template <bool kReverse, bool kGrouped>
 __global__ void __launch_bounds__(kStateThreads, kReverse ? 3 : 4) walk_states_kernel(StateWalk a) {
   extern __shared__ __align__(1024) char memory[];
   bf16* const stages = reinterpret_cast<bf16*>(memory);
@@ -107,16 +107,18 @@ __global__ void __launch_bounds__(kStateThreads, kReverse ? 3 : 4) walk_states_k
   const int32_t first = a.chunks.first[n], count = a.chunks.first[n + 1] - first;
   const auto chunk_at = [&](int32_t i) { return first + (kReverse ? count - 1 - i : i); };
   const auto tile_at = [&](int64_t c) { return ((c * a.H + h) * n_slices + slice) * kTileElements; };
-  const int32_t G = static_cast<int32_t>(a.G), items = count * G;
+  const int32_t G = kGrouped ? static_cast<int32_t>(a.G) : 1, items = count * G;
+  // The chunks of a sequence follow one another; all but the last are full.
+  const int64_t first_row = a.chunks.table[first].row;
+  const int last_rows = count > 0 ? a.chunks.table[first + count - 1].rows : 0;
   const auto load = [&](int32_t item) {
     if (item < items) {
       const int32_t c = chunk_at(item / G);
-      const Chunk chunk = a.chunks.table[c];
+      const int rows = c == first + count - 1 ? last_rows : kC;
       bf16* const stage = stages + item % kStateStages * kStageTiles * kTileElements;
-      const int64_t at = (chunk.row * a.H + h) * G + item % G;
-      load_tile<kC, kStateThreads>(stage, side.x + at * side.width + channel, a.H * G * side.width,
-                                   chunk.rows);
-      load_tile<kC, kStateThreads>(stage + kTileElements, side.y + at * kM, a.H * G * kM, chunk.rows);
+      const int64_t at = ((first_row + (c - first) * int64_t{kC}) * a.H + h) * G + item % G;
+      load_tile<kC, kStateThreads>(stage, side.x + at * side.width + channel, a.H * G * side.width, rows);
+      load_tile<kC, kStateThreads>(stage + kTileElements, side.y + at * kM, a.H * G * kM, rows);
       if (kReverse && item % G == G - 1)
         load_tile<kTile, kStateThreads>(stage + 2 * kTileElements, a.past + tile_at(c), kM, kTile);
     }
@@ -124,12 +126,8 @@ __global__ void __launch_bounds__(kStateThreads, kReverse ? 3 : 4) walk_states_k
   };
   float X[8][4];
   // What comes before the first of a chunk's products: X goes to memory, then decays.
-  const auto arrive = [&](int64_t c) {
-    const float* decay = a.chunks.decay + (c * a.H + h) * kM + column;
-    float2 d[8];
-#pragma unroll
-    for (int t = 0; t < 8; ++t) d[t] = *reinterpret_cast<const float2*>(decay + t * 8);
-    // A warp's rows pass through shared memory, so that the stores are 16 bytes wide.
+  const auto arrive = [&](int64_t c, const float2(&d)[8]) {
+  // A warp's rows pass through shared memory, so that the stores are 16 bytes wide.
 #pragma unroll
     for (int t = 0; t < 8; ++t) {
       *reinterpret_cast<uint32_t*>(staging + tile_offset(row, t * 8 + column)) = pack_bf16(X[t][0], X[t][1]);
@@ -163,10 +161,14 @@ __global__ void __launch_bounds__(kStateThreads, kReverse ? 3 : 4) walk_states_k
   for (int i = 0; i < kStateStages - 1; ++i) load(i);
   for (int32_t i = 0; i < items; ++i) {
     const int32_t c = chunk_at(i / G);
+    const float* decay = a.chunks.decay + (c * a.H + h) * kM + column;
+    float2 d[8];
+#pragma unroll
+    for (int t = 0; t < 8; ++t) d[t] = *reinterpret_cast<const float2*>(decay + t * 8);
     copy_wait<kStateStages - 2>();
     __syncthreads();
     load(i + kStateStages - 1);
-    if (i % G == 0) arrive(c);
+    if (i % G == 0) arrive(c, d);
     const bf16* const x = stages + i % kStateStages * kStageTiles * kTileElements;
     const bf16* const y = x + kTileElements;
 #pragma unroll
@@ -213,14 +215,14 @@ __global__ void __launch_bounds__(kStateThreads, kReverse ? 3 : 4) walk_states_k
     for (int i = 0; i < 4; ++i) side.end[state_at(t, i)] = X[t][i];
 }
 
-template <bool kReverse>
+template <bool kReverse, bool kGrouped>
 void launch_walk(gsa_device& device, const StateWalk& a) {
   const int64_t blocks = a.N * a.H * (a.key.width + a.value.width) / kTile;
   if (blocks == 0) return;
-  cudaFuncSetAttribute(walk_states_kernel<kReverse>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                       state_shared_bytes<kReverse>());
-  walk_states_kernel<kReverse>
-      <<<static_cast<unsigned>(blocks), kStateThreads, state_shared_bytes<kReverse>(), device.stream>>>(a);
+  const auto kernel = walk_states_kernel<kReverse, kGrouped>;
+  constexpr int kBytes = state_shared_bytes<kReverse>();
+  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+  kernel<<<static_cast<unsigned>(blocks), kStateThreads, kBytes, device.stream>>>(a);
 }
 
 int64_t table_places(const Dims& d, bool packed) {
@@ -253,7 +255,8 @@ ChunkScratch::ChunkScratch(gsa_device& device, const Dims& d, const slot_attenti
 }
 
 void walk_states(gsa_device& device, const StateWalk& walk, bool reverse) {
-  reverse ? launch_walk<true>(device, walk) : launch_walk<false>(device, walk);
+  if (!reverse) return launch_walk<false, false>(device, walk);
+  walk.G > 1 ? launch_walk<true, true>(device, walk) : launch_walk<true, false>(device, walk);
 }
 
 }  // namespace gsa::sm90

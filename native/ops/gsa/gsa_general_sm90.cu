@@ -97,8 +97,9 @@ struct GateGradients {
 constexpr int kGateParts = 32;  // warps that share a sequence; each sums its part, then runs through it
 
 // ds, and dg as what crosses the gate of a row: a running sum in reverse of what rows read from earlier ones
-// minus what they give to later ones. A row's own write read by itself is on neither side, so nothing large
-// cancels where gates forget nearly everything; the sum is in double.
+// minus what they give to later ones. A row's own write read by itself is on neither side, and neither is
+// what the last row gives to the final state, so nothing large cancels where gates forget nearly everything;
+// the sum is in double.
 __global__ void __launch_bounds__(kGateParts* kWarp) gate_gradients_kernel(GateGradients a) {
   __shared__ double sums[kGateParts][kWarp];
   const Dims& d = a.dims;
@@ -110,7 +111,8 @@ __global__ void __launch_bounds__(kGateParts* kWarp) gate_gradients_kernel(GateG
   const int64_t length = (rows.end - rows.begin + kGateParts - 1) / kGateParts;
   const int64_t first = min(rows.begin + part * length, rows.end), last = min(first + length, rows.end);
   const auto term = [&](int64_t row, float later) {
-    double sum = -static_cast<double>(a.s[(row * d.H + h) * d.M + m]) * later;
+    const float given = row + 1 == rows.end ? 0.0f : later;
+    double sum = -static_cast<double>(a.s[(row * d.H + h) * d.M + m]) * given;
     for (int64_t i = 0; i < G; ++i) sum += a.flow_in[((row * d.H + h) * G + i) * d.M + m];
     return sum;
   };

@@ -40,7 +40,9 @@ struct Scan {
   const float* before;         // state the walk starts from, NULL: zeros
   float* after;                // where it ends, NULL: not wanted; may be `before`
   int64_t stride_A, stride_M;  // of both, between elements; one state is A * M floats
-  const float* end_gradient;   // contract A: end_flow[n, h, m] (+)= sum_a X_end * end_gradient
+  // contract A, not own: end_flow[n, h, m] (+)= sum_a X * end_gradient with X as the last row reads it,
+  // without what that row writes: it passes no gate
+  const float* end_gradient;
   float* end_flow;
   bool add_flow;
   float* pages;  // [N, H, columns, padded length]: X, where it does not fit registers
@@ -165,6 +167,15 @@ __global__ void __launch_bounds__(kScanWarps* kWarp) scan_kernel(Scan<T, Out> a)
     page_out(panel);
   }
   const auto rows = device_rows(a.cu_seqlens, a.T_len, state / a.H);
+  float flow[C] = {};
+  const auto add_end_flow = [&](int64_t panel) {
+#pragma unroll
+    for (int c = 0; c < C; ++c)
+#pragma unroll
+      for (int i = 0; i < R; ++i)
+        if (column + c < kept && element(panel, i) < length)
+          flow[c] += X[c][i] * a.end_gradient[at_state(c, element(panel, i))];
+  };
   for (int64_t step = 0; step < rows.end - rows.begin; ++step) {
     const int64_t row = kReverse ? rows.end - 1 - step : rows.begin + step;
     // In reverse, what reaches row t passed the gate of row t + 1.
@@ -178,11 +189,11 @@ __global__ void __launch_bounds__(kScanWarps* kWarp) scan_kernel(Scan<T, Out> a)
     read(row);
     for (int64_t panel = 0; !a.own && panel < panels; ++panel) {
       page_in(panel);
+      if (a.end_gradient && row + 1 == rows.end) add_end_flow(panel);
       write(row, panel);
       page_out(panel);
     }
   }
-  float flow[C] = {};
   for (int64_t panel = 0; panel < panels; ++panel) {
     page_in(panel);
     if (kReverse && rows.begin < rows.end) decay_by(rows.begin, panel);
@@ -190,9 +201,8 @@ __global__ void __launch_bounds__(kScanWarps* kWarp) scan_kernel(Scan<T, Out> a)
     for (int c = 0; c < C; ++c)
 #pragma unroll
       for (int i = 0; i < R; ++i) {
-        if (column + c >= kept || element(panel, i) >= length) continue;
-        if (a.after) a.after[at_state(c, element(panel, i))] = X[c][i];
-        if (a.end_gradient) flow[c] += X[c][i] * a.end_gradient[at_state(c, element(panel, i))];
+        if (a.after && column + c < kept && element(panel, i) < length)
+          a.after[at_state(c, element(panel, i))] = X[c][i];
       }
   }
   if (!a.end_flow || kOverSlots) return;
