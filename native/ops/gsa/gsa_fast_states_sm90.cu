@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(kStateThreads, kReverse ? 3 : 4) walk_states_k
   const auto tile_at = [&](int64_t c) { return ((c * a.H + h) * n_slices + slice) * kTileElements; };
   const int32_t G = kGrouped ? static_cast<int32_t>(a.G) : 1, items = count * G;
   // The chunks of a sequence follow one another; all but the last are full.
-  const int64_t first_row = a.chunks.table[first].row;
+  const int64_t first_row = count > 0 ? a.chunks.table[first].row : 0;
   const int last_rows = count > 0 ? a.chunks.table[first + count - 1].rows : 0;
   const auto load = [&](int32_t item) {
     if (item < items) {
