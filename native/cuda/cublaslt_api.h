@@ -20,7 +20,7 @@ enum Operation : int32_t { kNone = 0, kTranspose = 1 };
 enum DescAttribute : int { kTransA = 3, kTransB = 4, kEpilogue = 7, kBiasPointer = 8 };
 enum Epilogue : uint32_t { kDefault = 1, kBias = 4 };
 enum LayoutAttribute : int { kBatchCount = 5, kBatchStride = 6 };
-enum PreferenceAttribute : int { kMaxWorkspace = 1 };
+enum PreferenceAttribute : int { kMaxWorkspace = 1, kAlignA = 5, kAlignB = 6, kAlignC = 7, kAlignD = 8 };
 
 struct Algorithm {
   uint64_t data[8];

@@ -127,6 +127,17 @@ gsa_device_info describe_device(int32_t index) {
 
 void select(const gsa_device& device) { check(cudaSetDevice(device.index), "selecting the device"); }
 
+[[noreturn]] static void out_of_memory(const gsa_device& device, uint64_t bytes) {
+  cudaGetLastError();
+  size_t free_bytes = 0, total_bytes = 0;
+  check(cudaMemGetInfo(&free_bytes, &total_bytes), "reading the device's memory");
+  fail(GSA_OUT_OF_MEMORY,
+       "Expected room for %.1f MiB on cuda:%d but %.1f MiB are in use here and %.1f of %.1f MiB are free; "
+       "dispose tensors or make the work smaller",
+       mebibytes(bytes), device.index, mebibytes(device.stats.current_bytes), mebibytes(free_bytes),
+       mebibytes(total_bytes));
+}
+
 void* allocate(gsa_device& device, uint64_t bytes) {
   select(device);
   std::lock_guard<std::mutex> lock(device.mutex);
@@ -137,7 +148,16 @@ void* allocate(gsa_device& device, uint64_t bytes) {
          "raise the \"memory_limit\" option",
          mebibytes(bytes), mebibytes(device.stats.current_bytes), mebibytes(device.memory_limit));
   void* ptr = nullptr;
-  check(cudaMallocAsync(&ptr, bytes, device.stream), "allocating memory");
+  cudaError_t status = cudaMallocAsync(&ptr, bytes, device.stream);
+  if (status == cudaErrorMemoryAllocation) {
+    // What was freed may still be cached in pieces of other sizes: give it back and try once more.
+    cudaGetLastError();
+    cudaStreamSynchronize(device.stream);
+    cudaMemPoolTrimTo(device.pool, 0);
+    status = cudaMallocAsync(&ptr, bytes, device.stream);
+  }
+  if (status == cudaErrorMemoryAllocation) out_of_memory(device, bytes);
+  check(status, "allocating memory");
   device.stats.current_bytes += bytes;
   device.stats.peak_bytes = std::max(device.stats.peak_bytes, device.stats.current_bytes);
   ++device.stats.allocations;

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 #include "cublaslt_api.h"
 #include "library.h"
@@ -15,7 +16,8 @@ namespace lt {
 
 const Functions& functions() {
   static const Functions loaded = [] {
-    static const char* const names[] = {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so", nullptr};
+    static const char* const names[] = {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so",
+                                        "/usr/local/cuda/lib64/libcublasLt.so", nullptr};
     const Library library("cuBLASLt", "FLASH_GSA_CUBLASLT", "cuBLAS of the CUDA toolkit", names);
     Functions f{};
     library.resolve(f.create, "cublasLtCreate");
@@ -59,13 +61,18 @@ struct Plan {
 
 using Key = std::array<int64_t, 16>;
 
+// The largest power of two that divides an address, at most what the library assumes when it is not told.
+uint32_t alignment(const void* p) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(p) | 256;
+  return static_cast<uint32_t>(address & (~address + 1));
+}
+
 Key key_of(const Gemm& g) {
-  // Algorithms may depend on 16-byte alignment, so that it is part of the key.
-  const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0 ? 1 : 0; };
   const int64_t flags = g.dtype | g.c_dtype << 4 | g.trans_a << 8 | g.trans_b << 9 |
-                        (g.bias != nullptr) << 10 | (g.beta != 0.0f) << 11 | aligned(g.a) << 12 |
-                        aligned(g.b) << 13 | aligned(g.c) << 14;
-  return {flags, g.m, g.n, g.k, g.batch, g.lda, g.stride_a, g.ldb, g.stride_b, g.ldc, g.stride_c};
+                        (g.bias != nullptr) << 10 | (g.beta != 0.0f) << 11;
+  // A view may start anywhere, and an algorithm for aligned matrices would fault on it.
+  return {flags, g.m,        g.n,   g.k,        g.batch,        g.lda,          g.stride_a,
+          g.ldb, g.stride_b, g.ldc, g.stride_c, alignment(g.a), alignment(g.b), alignment(g.c)};
 }
 
 int lt_type(int32_t dtype) { return dtype == GSA_BFLOAT16 ? lt::kBFloat16 : lt::kFloat32; }
@@ -106,7 +113,14 @@ void choose(Plan& plan, lt::Handle handle, const Gemm& g) {
   check_lt(f.preference_create(&preference), "choosing an algorithm");
   lt::Heuristic best{};
   int found = 0;
-  const int set = f.preference_set(preference, lt::kMaxWorkspace, &kWorkspaceBytes, sizeof kWorkspaceBytes);
+  int set = f.preference_set(preference, lt::kMaxWorkspace, &kWorkspaceBytes, sizeof kWorkspaceBytes);
+  // A and B change places, see Plan.
+  const std::pair<int, const void*> starts[] = {
+      {lt::kAlignA, g.b}, {lt::kAlignB, g.a}, {lt::kAlignC, g.c}, {lt::kAlignD, g.c}};
+  for (const auto& [attribute, pointer] : starts) {
+    const uint32_t bytes = alignment(pointer);
+    if (!set) set = f.preference_set(preference, attribute, &bytes, sizeof bytes);
+  }
   const int chosen =
       set ? set
           : f.heuristic(handle, plan.desc, plan.a, plan.b, plan.c, plan.c, preference, 1, &best, &found);
@@ -126,7 +140,8 @@ class Context {
  public:
   explicit Context(gsa_device& device) {
     check_lt(lt::functions().create(&handle_), "starting");
-    workspace_ = allocate(device, kWorkspaceBytes);
+    // For the life of the process, like the library's own memory: not among what tensors use.
+    check(cudaMallocAsync(&workspace_, kWorkspaceBytes, device.stream), "allocating cuBLASLt's workspace");
   }
 
   void run(gsa_device& device, const Gemm& g) {
