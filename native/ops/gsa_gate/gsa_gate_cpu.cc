@@ -25,21 +25,32 @@ void for_each_range(int64_t n, Body body) {
   });
 }
 
+void expect_float32(int32_t dtype) {
+  if (dtype != GSA_FLOAT32)
+    fail(GSA_UNSUPPORTED, "Expected a float32 gate projection on the CPU but received %s; convert it first",
+         dtype_name(dtype));
+}
+
 }  // namespace
 
 void gsa_gate_fwd(gsa_device&, const Args& args) {
   static const auto kernel = GSA_SIMD_SELECT(gate_fwd_range);
   const gate::GateFwd p = gate::read_gate_fwd(args);
+  expect_float32(p.dtype);
+  const float* f = static_cast<const float*>(p.f);
   for_each_range(p.n, [&](int64_t at, int64_t count) {
-    kernel(p.f + at, p.g + at, p.s + at, count, 1.0f / p.normalizer);
+    kernel(f + at, p.g + at, p.s + at, count, 1.0f / p.normalizer);
   });
 }
 
 void gsa_gate_bwd(gsa_device&, const Args& args) {
   static const auto kernel = GSA_SIMD_SELECT(gate_bwd_range);
   const gate::GateBwd p = gate::read_gate_bwd(args);
+  expect_float32(p.dtype);
+  const float* f = static_cast<const float*>(p.f);
+  float* df = static_cast<float*>(p.df);
   for_each_range(p.n, [&](int64_t at, int64_t count) {
-    kernel(p.dg + at, p.ds + at, p.f + at, p.df + at, count, 1.0f / p.normalizer);
+    kernel(p.dg + at, p.ds + at, f + at, df + at, count, 1.0f / p.normalizer);
   });
 }
 

@@ -1,5 +1,5 @@
-// Arguments of the gate ops, shared by every backend. All tensors are float32 of one shape, any number of
-// dimensions.
+// Arguments of the gate ops, shared by every backend. All tensors have one shape, of any number of
+// dimensions. g, s and their gradients are float32; f and its gradient are of one dtype, float32 or bfloat16.
 #pragma once
 
 #include <cmath>
@@ -10,29 +10,42 @@
 namespace gsa::gate {
 
 struct GateFwd {
-  int64_t n;       // elements
-  const float* f;  // gate projection
-  float* g;        // logsigmoid(f) / normalizer: the log forget gate
-  float* s;        // 1 - exp(g): the write strength
+  int64_t n;      // elements
+  int32_t dtype;  // of f
+  const void* f;  // gate projection
+  float* g;       // logsigmoid(f) / normalizer: the log forget gate
+  float* s;       // 1 - exp(g): the write strength
   float normalizer;
 };
 
 struct GateBwd {
   int64_t n;
-  const float *dg, *ds, *f;
-  float* df;  // may be the memory of dg, ds or f
+  int32_t dtype;  // of f and df
+  const float *dg, *ds;
+  const void* f;
+  void* df;  // may be the memory of f, or of dg or ds where the dtypes agree
   float normalizer;
 };
 
-inline float* read_like(const gsa_tensor& t, const gsa_tensor& f, const char* name) {
-  expect_dtype(t, GSA_FLOAT32, name);
+inline int32_t read_dtype(const gsa_tensor& f) {
+  if (f.dtype != GSA_FLOAT32 && f.dtype != GSA_BFLOAT16)
+    fail(GSA_INVALID_ARGUMENT, "Expected float32 or bfloat16 for f but received %s", dtype_name(f.dtype));
+  return f.dtype;
+}
+
+inline void* read_like(const gsa_tensor& t, const gsa_tensor& f, int32_t dtype, const char* name) {
+  expect_dtype(t, dtype, name);
   bool same = t.ndim == f.ndim;
   for (int32_t i = 0; same && i < t.ndim; ++i) same = t.shape[i] == f.shape[i];
   if (!same)
     fail(GSA_INVALID_ARGUMENT, "Expected shape %s for %s but received %s", shape_text(f).c_str(), name,
          shape_text(t).c_str());
   expect_contiguous(t, name);
-  return static_cast<float*>(t.data);
+  return t.data;
+}
+
+inline float* read_wide(const gsa_tensor& t, const gsa_tensor& f, const char* name) {
+  return static_cast<float*>(read_like(t, f, GSA_FLOAT32, name));
 }
 
 inline float read_normalizer(const Args& args) {
@@ -46,15 +59,26 @@ inline float read_normalizer(const Args& args) {
 // gsa_gate_fwd: f -> g s, normalizer
 inline GateFwd read_gate_fwd(const Args& args) {
   const gsa_tensor& f = args.in(0);
-  return {element_count(f), read_like(f, f, "f"), read_like(args.out(0), f, "g"),
-          read_like(args.out(1), f, "s"), read_normalizer(args)};
+  const int32_t dtype = read_dtype(f);
+  return {element_count(f),
+          dtype,
+          read_like(f, f, dtype, "f"),
+          read_wide(args.out(0), f, "g"),
+          read_wide(args.out(1), f, "s"),
+          read_normalizer(args)};
 }
 
 // gsa_gate_bwd: dg ds f -> df, normalizer
 inline GateBwd read_gate_bwd(const Args& args) {
   const gsa_tensor& f = args.in(2);
-  return {element_count(f),     read_like(args.in(0), f, "dg"),  read_like(args.in(1), f, "ds"),
-          read_like(f, f, "f"), read_like(args.out(0), f, "df"), read_normalizer(args)};
+  const int32_t dtype = read_dtype(f);
+  return {element_count(f),
+          dtype,
+          read_wide(args.in(0), f, "dg"),
+          read_wide(args.in(1), f, "ds"),
+          read_like(f, f, dtype, "f"),
+          read_like(args.out(0), f, dtype, "df"),
+          read_normalizer(args)};
 }
 
 }  // namespace gsa::gate

@@ -1,4 +1,4 @@
-// Arguments of the reductions, shared by every backend. All float32; results are summed in double in a fixed
+// Arguments of the reductions, shared by every backend: sums of float32 or bfloat16, in double and in a fixed
 // order.
 #pragma once
 
@@ -17,12 +17,19 @@ inline float* read_one(const gsa_tensor& t, const char* name) {
   return static_cast<float*>(t.data);
 }
 
+inline int32_t read_dtype(const gsa_tensor& x) {
+  if (x.dtype != GSA_FLOAT32 && x.dtype != GSA_BFLOAT16)
+    fail(GSA_INVALID_ARGUMENT, "Expected float32 or bfloat16 for x but received %s", dtype_name(x.dtype));
+  return x.dtype;
+}
+
 struct Part {
   int64_t n;
-  const float* x;
+  int32_t dtype;
+  const void* x;
 };
 
-// sum, sum_squares: x (any shapes) -> y, one element
+// sum, sum_squares: x (any shapes and dtypes) -> y, one float32 element
 struct Sum {
   std::vector<Part> parts;
   float* y;
@@ -32,9 +39,8 @@ inline Sum read_sum(const Args& args) {
   Sum p{{}, read_one(args.out(0), "y")};
   for (int i = 0; i < args.n_in(); ++i) {
     const gsa_tensor& x = args.in(i);
-    expect_dtype(x, GSA_FLOAT32, "x");
     expect_contiguous(x, "x");
-    p.parts.push_back({element_count(x), static_cast<const float*>(x.data)});
+    p.parts.push_back({element_count(x), read_dtype(x), x.data});
   }
   return p;
 }
@@ -42,18 +48,18 @@ inline Sum read_sum(const Args& args) {
 // column_sum: x [R, C] -> y [C]: y = sum over rows + beta y
 struct ColumnSum {
   int64_t R, C;
-  const float* x;
-  float* y;
+  int32_t dtype;  // of x and y
+  const void* x;
+  void* y;
   float beta;
 };
 
 inline ColumnSum read_column_sum(const Args& args) {
   const gsa_tensor &x = args.in(0), &y = args.out(0);
   expect_ndim(x, 2, "x");
-  expect_dense(x, GSA_FLOAT32, {x.shape[0], x.shape[1]}, "x");
-  expect_dense(y, GSA_FLOAT32, {x.shape[1]}, "y");
-  return {x.shape[0], x.shape[1], static_cast<const float*>(x.data), static_cast<float*>(y.data),
-          static_cast<float>(args.attr(0))};
+  expect_contiguous(x, "x");
+  expect_dense(y, read_dtype(x), {x.shape[1]}, "y");
+  return {x.shape[0], x.shape[1], x.dtype, x.data, y.data, static_cast<float>(args.attr(0))};
 }
 
 }  // namespace gsa::reduction

@@ -12,11 +12,22 @@ constexpr int64_t kBlock = 32768;  // elements of one partial sum
 constexpr int kTensors = 64;       // tensors of one launch
 
 struct Parts {
-  const float* x[kTensors];
+  const void* x[kTensors];
   int64_t n[kTensors];
+  int32_t dtype[kTensors];
   int64_t first[kTensors + 1];  // the first partial sum of each tensor
   int count;
 };
+
+template <bool kSquares, typename T>
+__device__ double thread_sum(const T* x, int64_t begin, int64_t end) {
+  double sum = 0;
+  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) {
+    const double value = to_float(x[i]);
+    sum += kSquares ? value * value : value;
+  }
+  return sum;
+}
 
 template <bool kSquares>
 __global__ void __launch_bounds__(kThreads) partial_sum_kernel(Parts parts, double* partial) {
@@ -25,12 +36,10 @@ __global__ void __launch_bounds__(kThreads) partial_sum_kernel(Parts parts, doub
   while (static_cast<int64_t>(blockIdx.x) >= parts.first[tensor + 1]) ++tensor;
   const int64_t begin = (blockIdx.x - parts.first[tensor]) * kBlock;
   const int64_t end = min(begin + kBlock, parts.n[tensor]);
-  const float* x = parts.x[tensor];
-  double sum = 0;
-  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) {
-    const double value = x[i];
-    sum += kSquares ? value * value : value;
-  }
+  const double sum =
+      parts.dtype[tensor] == GSA_FLOAT32
+          ? thread_sum<kSquares>(static_cast<const float*>(parts.x[tensor]), begin, end)
+          : thread_sum<kSquares>(static_cast<const __nv_bfloat16*>(parts.x[tensor]), begin, end);
   const double total = block_sum<kThreads>(sum, shared);
   if (threadIdx.x == 0) partial[blockIdx.x] = total;
 }
@@ -56,6 +65,7 @@ void sum_parts(gsa_device& device, const reduction::Sum& p) {
       const reduction::Part& part = p.parts[begin + static_cast<size_t>(i)];
       parts.x[i] = part.x;
       parts.n[i] = part.n;
+      parts.dtype[i] = part.dtype;
       parts.first[i + 1] = parts.first[i] + (part.n + kBlock - 1) / kBlock;
     }
     const int64_t count = parts.first[parts.count];
@@ -68,24 +78,26 @@ void sum_parts(gsa_device& device, const reduction::Sum& p) {
 }
 
 // Partial sums of a block of rows, by columns.
+template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    column_partial_kernel(const float* x, double* partial, int64_t R, int64_t C, int64_t rows) {
+    column_partial_kernel(const T* x, double* partial, int64_t R, int64_t C, int64_t rows) {
   const int64_t c = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
   if (c >= C) return;
   const int64_t first = blockIdx.y * rows, last = min(first + rows, R);
   double sum = 0;
-  for (int64_t r = first; r < last; ++r) sum += x[r * C + c];
+  for (int64_t r = first; r < last; ++r) sum += to_float(x[r * C + c]);
   partial[blockIdx.y * C + c] = sum;
 }
 
+template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    column_total_kernel(const double* partial, float* y, int64_t parts, int64_t C, float beta) {
+    column_total_kernel(const double* partial, T* y, int64_t parts, int64_t C, float beta) {
   const int64_t c = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
   if (c >= C) return;
   double sum = 0;
   for (int64_t p = 0; p < parts; ++p) sum += partial[p * C + c];
-  if (beta != 0.0f) sum += static_cast<double>(beta) * y[c];
-  y[c] = static_cast<float>(sum);
+  if (beta != 0.0f) sum += static_cast<double>(beta) * to_float(y[c]);
+  y[c] = from_float<T>(static_cast<float>(sum));
 }
 
 constexpr int64_t kRowsPerPart = 128;
@@ -103,9 +115,13 @@ void column_sum(gsa_device& device, const Args& args) {
   const int64_t rows = (p.R + parts - 1) / parts;
   const Scratch partial(device, static_cast<uint64_t>(parts * p.C) * sizeof(double));
   const unsigned columns = static_cast<unsigned>((p.C + kThreads - 1) / kThreads);
-  column_partial_kernel<<<dim3(columns, static_cast<unsigned>(parts)), kThreads, 0, device.stream>>>(
-      p.x, partial.as<double>(), p.R, p.C, rows);
-  column_total_kernel<<<columns, kThreads, 0, device.stream>>>(partial.as<double>(), p.y, parts, p.C, p.beta);
+  with_float_type(p.dtype, "x", [&](auto type) {
+    using T = decltype(type);
+    column_partial_kernel<T><<<dim3(columns, static_cast<unsigned>(parts)), kThreads, 0, device.stream>>>(
+        static_cast<const T*>(p.x), partial.as<double>(), p.R, p.C, rows);
+    column_total_kernel<T><<<columns, kThreads, 0, device.stream>>>(partial.as<double>(),
+                                                                    static_cast<T*>(p.y), parts, p.C, p.beta);
+  });
 }
 
 }  // namespace gsa::cuda
