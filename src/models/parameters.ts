@@ -108,7 +108,7 @@ export function trainingMemory(
     moments: n * 8,
     masters: dtype === 'bfloat16' ? n * 4 : 0,
     activations: rows * perToken,
-    workspace: chunkRows * vocab_size * bytes + vocab_size * D * bytes + rows * (2 * D + 2 * I) * bytes,
+    workspace: chunkRows * vocab_size * bytes + vocab_size * D * 4 + rows * (2 * D + 2 * I) * bytes,
   };
   return { ...parts, total: Object.values(parts).reduce((a, b) => a + b, 0) };
 }

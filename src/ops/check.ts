@@ -68,6 +68,26 @@ function fits(shape: readonly number[], want: readonly (number | null)[]): boole
   return shape.length === want.length && want.every((n, i) => n === null || n === shape[i]);
 }
 
+const checkedOffsets = new WeakMap<Tensor, number>();
+
+/** Checks `offsets` (int32, contiguous) as boundaries of sequences along `tokens` joined tokens: from 0 to `tokens`, none
+ * below the one before it. CPU kernels look for themselves. On a GPU they are read back, which waits for the device: once
+ * for each tensor, whose contents must then stay as they are.
+ * @throws GsaError INVALID_ARGUMENT */
+export function checkOffsets(op: string, offsets: Tensor | null, tokens: number): void {
+  if (offsets === null || offsets.device.backend === 'cpu' || checkedOffsets.get(offsets) === tokens) return;
+  const bad = (message: string) => new GsaError('INVALID_ARGUMENT', message, { op });
+  const at = offsets.toHost() as Int32Array;
+  if (at[0] !== 0) throw bad(`Expected cu_seqlens to start with 0 but received ${at[0]}`);
+  at.forEach((value, i) => {
+    if (i > 0 && value < at[i - 1]!)
+      throw bad(`Expected cu_seqlens not to decrease but received ${value} after ${at[i - 1]} at index ${i}`);
+  });
+  if (at.at(-1) !== tokens)
+    throw bad(`Expected cu_seqlens to end with T = ${tokens} but received ${at.at(-1)}`);
+  checkedOffsets.set(offsets, tokens);
+}
+
 /** @throws GsaError INVALID_ARGUMENT unless both have one shape and dtype and device. */
 export function checkSame(op: string, name: string, value: unknown, first: Tensor): Tensor {
   const tensor = checkTensor(op, name, value, { dtype: first.dtype, device: first.device });

@@ -154,7 +154,8 @@ export function linearCrossEntropy(
   using losses = emptyBeside(hidden, [rows], 'float32');
   using dhidden = wants[0] ? Tensor.emptyLike(hidden) : null;
   using dhidden2 = dhidden?.view([rows, width]);
-  using dweight = wants[1] ? (rows > 0 ? Tensor.emptyLike(weight) : Tensor.zerosLike(weight)) : null;
+  // Summed over the chunks in float32: in bfloat16 every addition would round.
+  using dweight = wants[1] ? weightSum(weight, rows) : null;
   for (let start = 0; start < rows; start += chunkRows) {
     const count = Math.min(chunkRows, rows - start);
     const part = { hidden2, labels1, losses, dhidden2, start, count };
@@ -162,12 +163,19 @@ export function linearCrossEntropy(
   }
   const loss = emptyBeside(hidden, [], 'float32');
   exec('sum', { x: losses }, { y: loss }, {});
-  const saved = [dhidden, dweight].filter((t) => t !== null);
+  using rounded = dweight && dweight.dtype !== weight.dtype ? dweight.to({ dtype: weight.dtype }) : null;
+  const saved = [dhidden, rounded ?? dweight].filter((t) => t !== null);
   record(op, [hidden, weight], [loss], saved, ([dloss], saved) => {
     const grads = [...saved];
     return wants.map((wanted) => (wanted ? scale(grads.shift()!, dloss!) : null));
   });
   return loss;
+}
+
+/** Room for the gradient of the weight: not cleared where the first chunk of `rows` rows writes it. */
+function weightSum(weight: Tensor, rows: number): Tensor {
+  const { shape, device } = weight;
+  return rows > 0 ? Tensor.empty(shape, { device }) : Tensor.zeros(shape, { device });
 }
 
 interface ChunkOfRows {

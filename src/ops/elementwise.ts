@@ -1,6 +1,7 @@
 import { exec } from '../tensor/exec.js';
 import { record, recording } from '../tensor/recorder.js';
 import { shapeText } from '../tensor/shape.js';
+import type { DType } from '../tensor/dtype.js';
 import { Tensor } from '../tensor/tensor.js';
 import { checkNumber, checkSame, checkTensor, refuse } from './check.js';
 
@@ -40,5 +41,14 @@ function scaled(x: Tensor, factor: number | Tensor): Tensor {
   const y = Tensor.emptyLike(x);
   if (typeof factor === 'number') exec('add', { a: x }, { y }, { alpha: factor, beta: 0 });
   else exec('scale_by', { x, factor }, { y }, {});
+  return y;
+}
+
+/** `x` rounded or widened to another floating dtype, recorded: the gradient is converted back. For ops that compute in a
+ * wider dtype than they are called with. */
+export function convert(x: Tensor, dtype: DType): Tensor {
+  const y = x.to({ dtype });
+  const back = x.dtype;
+  record('convert', [x], [y], [], ([dy]) => [dy!.to({ dtype: back })]);
   return y;
 }

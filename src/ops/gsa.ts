@@ -2,7 +2,15 @@ import { GsaError } from '../native/errors.js';
 import { exec } from '../tensor/exec.js';
 import { record, recording } from '../tensor/recorder.js';
 import { Tensor } from '../tensor/tensor.js';
-import { checkNumber, checkOptional, checkOptions, checkTensor, emptyBeside, refuse } from './check.js';
+import {
+  checkNumber,
+  checkOffsets,
+  checkOptional,
+  checkOptions,
+  checkTensor,
+  emptyBeside,
+  refuse,
+} from './check.js';
 
 /** Arguments of gated slot attention. N is the number of sequences: B, or one less than the length of cuSeqlens. */
 export interface GsaInputs {
@@ -56,6 +64,7 @@ function checkGsa(op: string, args: GsaInputs): Checked {
     throw refuse(op, 'at least 2 offsets', 'cuSeqlens', `${cuSeqlens.size}`);
   if (cuSeqlens && B !== 1)
     throw refuse(op, 'batch size 1 (sequences joined along T)', 'q with cuSeqlens', `batch size ${B}`);
+  checkOffsets(op, cuSeqlens, T);
   const N = cuSeqlens ? cuSeqlens.size - 1 : B;
   const hkShape = [N, H, K, M];
   const hvShape = [N, H, M, V];

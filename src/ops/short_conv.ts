@@ -1,7 +1,9 @@
 import { exec } from '../tensor/exec.js';
 import { record } from '../tensor/recorder.js';
+import { scope } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
-import { checkOptional, checkTensor, emptyBeside, refuse } from './check.js';
+import { checkOffsets, checkOptional, checkTensor, emptyBeside, refuse } from './check.js';
+import { convert } from './elementwise.js';
 
 export interface ShortConvOptions {
   /** Apply silu to the result; default true. */
@@ -15,7 +17,7 @@ export interface ShortConvOptions {
 }
 
 /** Causal depthwise convolution along T: y_t = act(sum over j of weight[:, j] · x_{t - (W - 1) + j}), for x [B, T, D] and
- * weight [D, W].
+ * weight [D, W]. bfloat16 tensors are converted: it is computed in float32.
  * @returns y [B, T, D] and, with outputState, the state [N, D, W - 1]
  * @throws GsaError INVALID_ARGUMENT */
 export function shortConv(
@@ -27,15 +29,17 @@ export function shortConv(
   const { silu = true } = options;
   checkTensor(op, 'x', x, { ndim: 3 });
   const { dtype, device } = x;
-  const [B, , D] = x.shape as [number, number, number];
+  const [B, T, D] = x.shape as [number, number, number];
   checkTensor(op, 'weight', weight, { shape: [D, null], dtype, device });
   const W = weight.shape[1]!;
   if (W < 1) throw refuse(op, 'at least one tap', 'weight', `shape [${D}, ${W}]`);
   const cuSeqlens = checkOptional(op, 'cuSeqlens', options.cuSeqlens, { ndim: 1, dtype: 'int32', device });
   if (cuSeqlens && B !== 1)
     throw refuse(op, 'batch size 1 (sequences joined along T)', 'x with cuSeqlens', `batch size ${B}`);
+  checkOffsets(op, cuSeqlens, T);
   const stateShape = [cuSeqlens ? cuSeqlens.size - 1 : B, D, W - 1];
   const state = checkOptional(op, 'state', options.state, { shape: stateShape, dtype, device });
+  if (dtype !== 'float32') return convolvedWide(x, weight, { ...options, state });
 
   const y = Tensor.emptyLike(x);
   const next = options.outputState ? emptyBeside(x, stateShape) : undefined;
@@ -66,4 +70,13 @@ export function shortConv(
     },
   );
   return next ? { y, state: next } : { y };
+}
+
+function convolvedWide(x: Tensor, weight: Tensor, options: ShortConvOptions): { y: Tensor; state?: Tensor } {
+  return scope(() => {
+    const state = options.state && convert(options.state, 'float32');
+    const wide = shortConv(convert(x, 'float32'), convert(weight, 'float32'), { ...options, state });
+    const y = convert(wide.y, x.dtype);
+    return wide.state ? { y, state: convert(wide.state, x.dtype) } : { y };
+  });
 }

@@ -1,27 +1,45 @@
 import type { Device } from '#src/tensor/device.js';
+import { fromBFloat16, toBFloat16, type DType } from '#src/tensor/dtype.js';
 import { scope } from '#src/tensor/scope.js';
 import { Tensor } from '#src/tensor/tensor.js';
 import { randomFrom } from '../random.js';
-import type { CaseValues, OpCase } from './types.js';
+import type { CaseInput, CaseValues, OpCase } from './types.js';
 
-/** The inputs of a case as float64 that are exact in float32. */
-export function drawInputs(one: OpCase): CaseValues {
+/** What a case is computed in. */
+export type ComputeDType = 'float32' | 'bfloat16';
+
+function dtypeOf({ dtype = 'float32', wide = false }: CaseInput, computed: ComputeDType): DType {
+  return dtype === 'float32' && !wide ? computed : dtype;
+}
+
+/** The inputs of a case as float64 that are exact in the dtypes they will have. */
+export function drawInputs(one: OpCase, computed: ComputeDType = 'float32'): CaseValues {
   const random = randomFrom(one.seed);
   return Object.fromEntries(
-    Object.entries(one.inputs).map(([name, { shape, draw }]) => {
+    Object.entries(one.inputs).map(([name, input]) => {
+      const { shape, draw } = input;
       const size = shape.reduce((n, extent) => n * extent, 1);
-      return [name, Float64Array.from({ length: size }, (_, i) => Math.fround(draw(random, i)))];
+      const round =
+        dtypeOf(input, computed) === 'bfloat16' ? (x: number) => fromBFloat16(toBFloat16(x)) : Math.fround;
+      return [name, Float64Array.from({ length: size }, (_, i) => round(draw(random, i)))];
     }),
   );
 }
 
 /** They on a device, asking for gradients where the case does. */
-export function toTensors(one: OpCase, values: CaseValues, device: Device): Record<string, Tensor> {
+export function toTensors(
+  one: OpCase,
+  values: CaseValues,
+  device: Device,
+  computed: ComputeDType = 'float32',
+): Record<string, Tensor> {
   return Object.fromEntries(
-    Object.entries(one.inputs).map(([name, { shape, dtype = 'float32', grad }]) => {
+    Object.entries(one.inputs).map(([name, input]) => {
+      const { shape, grad } = input;
+      const dtype = dtypeOf(input, computed);
       const data = dtype === 'int32' ? Int32Array.from(values[name]!) : Float32Array.from(values[name]!);
       const tensor = Tensor.from(data, shape, { device, dtype });
-      tensor.requiresGrad = grad ?? dtype === 'float32';
+      tensor.requiresGrad = grad ?? dtype !== 'int32';
       return [name, tensor];
     }),
   );
@@ -75,6 +93,11 @@ export function relativeError(x: ArrayLike<number>, reference: ArrayLike<number>
 }
 
 /** Runs a case without recording and returns its outputs on the host. */
-export function runOnHost(one: OpCase, values: CaseValues, device: Device): Float32Array[] {
-  return scope(() => one.run(toTensors(one, values, device)).map((y) => y.toFloat32()));
+export function runOnHost(
+  one: OpCase,
+  values: CaseValues,
+  device: Device,
+  computed: ComputeDType = 'float32',
+): Float32Array[] {
+  return scope(() => one.run(toTensors(one, values, device, computed)).map((y) => y.toFloat32()));
 }

@@ -57,7 +57,10 @@ export const cases: CaseList = {
     {
       title: 'scale by a tensor [4, 3]',
       seed: 12,
-      inputs: { x: { shape: [4, 3], draw: normal() }, factor: { shape: [1], draw: normal(), grad: false } },
+      inputs: {
+        x: { shape: [4, 3], draw: normal() },
+        factor: { shape: [1], draw: normal(), grad: false, wide: true },
+      },
       run: ({ x, factor }) => [scale(x!, factor!)],
       reference: ({ x, factor }) => [x!.map((v) => factor![0]! * v)],
     },

@@ -6,6 +6,8 @@ export interface CaseInput {
   readonly shape: readonly number[];
   readonly draw: (random: Random, index: number) => number;
   readonly dtype?: 'float32' | 'int32';
+  /** True for an input that is float32 whatever the others are. */
+  readonly wide?: boolean;
   /** False for an input that no gradient is asked for. Default: true for float32. */
   readonly grad?: boolean;
 }

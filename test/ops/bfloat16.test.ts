@@ -1,0 +1,68 @@
+import test from 'ava';
+import { Tape } from '#src/autograd/tape.js';
+import { GsaError } from '#src/native/errors.js';
+import { device } from '#src/tensor/device.js';
+import { scope } from '#src/tensor/scope.js';
+import { Tensor } from '#src/tensor/tensor.js';
+import {
+  drawInputs,
+  outputWeights,
+  referenceGradients,
+  relativeError,
+  runOnHost,
+  toTensors,
+} from '../cases/drive.js';
+import { caseLists } from '../cases/index.js';
+import { testDevices } from '../devices.js';
+
+// bfloat16 rounds to 2^-9 of a value; the reference starts from the same rounded inputs.
+const BOUND = 1e-2;
+const cases = caseLists.flatMap((list) => list.cases);
+
+for (const dev of testDevices().filter(({ backend }) => backend === 'cuda'))
+  for (const one of cases) {
+    const values = drawInputs(one, 'bfloat16');
+
+    test(`${dev} bfloat16 ${one.title}: outputs agree with float64 to ${BOUND}`, (t) => {
+      const expected = one.reference(values);
+      const outputs = runOnHost(one, values, dev, 'bfloat16');
+      t.is(outputs.length, expected.length);
+      outputs.forEach((y, i) => {
+        const error = relativeError(y, expected[i]!);
+        t.true(error <= BOUND, `output ${i}: relative error ${error}`);
+      });
+    });
+
+    if (!Object.values(one.inputs).some(({ dtype = 'float32', grad = dtype === 'float32' }) => grad))
+      continue;
+
+    test(`${dev} bfloat16 ${one.title}: gradients agree with float64 to ${BOUND}`, (t) => {
+      const weights = outputWeights(one, one.reference(values));
+      const expected = referenceGradients(one, values, weights);
+      scope(() => {
+        const inputs = toTensors(one, values, dev, 'bfloat16');
+        using tape = new Tape();
+        const outputs = tape.run(() => one.run(inputs));
+        const seeds = outputs.map((y, i) =>
+          Tensor.from(Float32Array.from(weights[i]!), y.shape, { device: dev, dtype: y.dtype }),
+        );
+        tape.backward(outputs, seeds);
+        for (const [name, gradient] of Object.entries(expected)) {
+          t.is(inputs[name]!.grad?.dtype, inputs[name]!.dtype);
+          const error = relativeError(inputs[name]!.grad!.toFloat32(), gradient);
+          t.true(error <= BOUND, `d${name}: relative error ${error}`);
+        }
+      });
+    });
+  }
+
+// What only copies or converts works on every device.
+const COPIES = /^(reshape|narrow|add|scale by -|scale by a number)/;
+
+for (const one of cases.filter(({ title }) => !COPIES.test(title)))
+  test(`cpu bfloat16 ${one.title}: UNSUPPORTED, and the message says what to do`, (t) => {
+    const values = drawInputs(one, 'bfloat16');
+    const error = t.throws(() => runOnHost(one, values, device('cpu'), 'bfloat16'), { instanceOf: GsaError });
+    t.is(error!.code, 'UNSUPPORTED');
+    t.regex(error!.message, /float32/);
+  });
