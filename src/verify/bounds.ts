@@ -7,8 +7,9 @@ export const OP_BOUNDS: Readonly<Record<VerifyDType, { output: number; gradient:
   bf16: { output: 1e-2, gradient: 1e-2 },
 };
 
-/** In bf16 an error may also not exceed this many times that of fp32 on the same inputs rounded to bf16: the rounding of
- * the inputs cannot be helped, anything far beyond it is the kernel's own doing. */
+/** In bf16 an error may also not exceed this many times that of fp32 on the same inputs rounded to bf16, with what is
+ * stored in bf16 rounded once more at the end: this rounding cannot be helped, anything far beyond it is the kernel's own
+ * doing. */
 export const BF16_OVER_ROUNDED_INPUTS = 1.5;
 
 /** A gradient whose norm is below this share of dv's is a difference of numbers that float32 cannot tell apart (2^-23 is
@@ -16,11 +17,12 @@ export const BF16_OVER_ROUNDED_INPUTS = 1.5;
  * It happens when the slots are nearly equal, so that the softmax over them has almost no gradient. */
 export const CANCELLED_GRADIENT = 2 ** -23;
 
-/** Models, whose results are stored in float32. fp32: the largest difference of a log-probability and of a loss, and
- * gradients and gradient norms relative to themselves. bf16: all relative. */
+/** Models, whose results are stored in float32. Gradients and gradient norms are relative to themselves, the losses of the
+ * training (6.4 at its start, 0.2 at its end) are differences. fp32: the largest difference of a log-probability and of
+ * the loss. bf16: these two relative. */
 export const MODEL_BOUNDS: Readonly<
-  Record<VerifyDType, { logProbs: number; loss: number; gradient: number }>
+  Record<VerifyDType, { logProbs: number; loss: number; gradient: number; training: number }>
 > = {
-  fp32: { logProbs: 1e-4, loss: 1e-4, gradient: 1e-3 },
-  bf16: { logProbs: 1e-2, loss: 1e-2, gradient: 5e-2 },
+  fp32: { logProbs: 1e-4, loss: 1e-4, gradient: 1e-3, training: 1e-4 },
+  bf16: { logProbs: 1e-2, loss: 1e-2, gradient: 5e-2, training: 2e-2 },
 };
