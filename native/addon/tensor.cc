@@ -1,5 +1,6 @@
 #include "tensor.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -114,28 +115,47 @@ void tell_garbage_collector(Napi::Env env, Counters& counters) {
   if (napi_adjust_external_memory(env, more, &total) == napi_ok) counters.host_bytes_told += more;
 }
 
+// The device's memory is not V8's to bound, but tensors that were forgotten there go only with their handles.
+// A program that disposes of what it makes passes ever higher marks, so a few times; where garbage was found
+// the mark falls back to what is in use.
+void collect_device_garbage(Napi::Env env, Counters& counters) {
+  constexpr int64_t kSlack = int64_t{1} << 30, kAnyBound = int64_t{1} << 40;
+  const int64_t mark = counters.device_bytes + std::max(kSlack, counters.device_bytes / 4);
+  if (counters.finalized > counters.finalized_at_mark) {
+    counters.device_mark = std::min(counters.device_mark, mark);
+    counters.finalized_at_mark = counters.finalized;
+  }
+  if (counters.device_bytes <= counters.device_mark) return;
+  counters.device_mark = mark;
+  int64_t total;  // more than V8 tolerates makes it collect at once
+  napi_adjust_external_memory(env, kAnyBound, &total);
+  napi_adjust_external_memory(env, -kAnyBound, &total);
+}
+
 bool in_host_memory(const Device& device) { return std::strcmp(device.backend->name, "cpu") == 0; }
 
 }  // namespace
 
 Storage::Storage(Napi::Env env, Device device, uint64_t bytes, std::shared_ptr<Counters> shared)
-    : device(device),
-      bytes(bytes),
-      counters(std::move(shared)),
-      host_bytes_(in_host_memory(device) ? static_cast<int64_t>(bytes) : 0) {
+    : device(device), bytes(bytes), counters(std::move(shared)) {
   if (bytes > 0) {
     gsa_error error;
     check(env, device.backend->alloc(device.device, bytes, &data, &error), error);
   }
   ++counters->alive;
-  counters->host_bytes += host_bytes_;
+  held() += static_cast<int64_t>(bytes);
   tell_garbage_collector(env, *counters);
+  collect_device_garbage(env, *counters);
+}
+
+int64_t& Storage::held() const {
+  return in_host_memory(device) ? counters->host_bytes : counters->device_bytes;
 }
 
 Storage::~Storage() {
   device.backend->free(device.device, data, bytes);
   --counters->alive;
-  counters->host_bytes -= host_bytes_;
+  held() -= static_cast<int64_t>(bytes);
 }
 
 const Tensor& unwrap(const Napi::Value& value, const char* name) {

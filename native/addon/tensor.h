@@ -15,8 +15,11 @@ namespace gsa::addon {
 struct Counters {
   double finalized = 0;  // storages freed by garbage collection
   double alive = 0;
-  int64_t host_bytes = 0;       // that live storages hold in host memory
-  int64_t host_bytes_told = 0;  // that garbage collection knows of
+  int64_t host_bytes = 0;                  // that live storages hold in host memory
+  int64_t host_bytes_told = 0;             // that garbage collection knows of
+  int64_t device_bytes = 0;                // that live storages hold elsewhere
+  int64_t device_mark = int64_t{1} << 30;  // above it garbage is collected
+  double finalized_at_mark = 0;            // when the mark was set
 };
 
 // One allocation on a device, shared by a tensor and its views. Used by one Node.js thread only.
@@ -33,7 +36,7 @@ class Storage {
   const std::shared_ptr<Counters> counters;
 
  private:
-  const int64_t host_bytes_;
+  int64_t& held() const;  // the counter that this storage is in
 };
 
 struct Tensor {
