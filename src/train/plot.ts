@@ -43,14 +43,16 @@ function drawLabel(mode: TextMode, x: number, y: number, text: string, options: 
   return `<g transform="${place} translate(${shift.toFixed(1)})">${strokeText(text, size, color)}</g>`;
 }
 
-/** Centred moving average over a fortieth of the run (it does not lag); the window shrinks evenly towards both ends. */
+/** Centred moving average over a fortieth of the run: it does not lag. Towards the start, where the loss is steep, the
+ * window narrows on both sides; at the end, where it is noisy, on the side that is missing alone. */
 export function smooth(points: readonly Point[]): Point[] {
   const sums = [0];
   for (const [, y] of points) sums.push(sums.at(-1)! + y);
   const reach = Math.ceil(points.length / 80);
   return points.map(([x], i) => {
-    const half = Math.min(reach, i, points.length - 1 - i);
-    return [x, (sums[i + half + 1]! - sums[i - half]!) / (2 * half + 1)];
+    const half = Math.min(reach, i);
+    const end = Math.min(i + half + 1, points.length);
+    return [x, (sums[end]! - sums[i - half]!) / (end - i + half)];
   });
 }
 

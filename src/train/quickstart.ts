@@ -21,8 +21,13 @@ export function corpusFolder(folder: string): string {
 
 /** The training of the quickstart: a GSA model of 4.6 million parameters on the State of the Union addresses. The number
  * of steps follows from `minutes` alone, not from the machine's speed, so that the result is the same everywhere.
- * Chosen by validation loss after equal numbers of tokens: small batches (many steps) and a high learning rate. */
-export function quickstartConfig(folder: string, minutes = STANDARD_MINUTES): TrainConfigInput {
+ * Chosen by validation loss after equal numbers of tokens: small batches (many steps) and a high learning rate.
+ * @param on where and in what it is computed; the CPU in float32 when absent */
+export function quickstartConfig(
+  folder: string,
+  minutes = STANDARD_MINUTES,
+  on: Pick<TrainConfigInput, 'device' | 'dtype'> = {},
+): TrainConfigInput {
   const steps = Math.max(1, Math.round((STANDARD_STEPS * minutes) / STANDARD_MINUTES));
   return {
     model: {
@@ -48,5 +53,6 @@ export function quickstartConfig(folder: string, minutes = STANDARD_MINUTES): Tr
     evaluation: { interval: 300, batches: 64 },
     checkpoint: { interval: 150, keep: 2 },
     seed: 1,
+    ...on,
   };
 }
