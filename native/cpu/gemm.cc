@@ -40,7 +40,7 @@ struct Kernels {
 };
 
 #define GSA_GEMM_KERNELS(ns) \
-  Kernels { ns::kMr, ns::kNr, ns::pack_a_panel, ns::pack_b_panel, ns::gemm_tile }
+  Kernels { ns::kMr, ns::kNr, ns::pack_a, ns::pack_b, ns::gemm_tile }
 
 const Kernels& kernels() {
   static const Kernels chosen = [] {
@@ -88,8 +88,7 @@ void sgemm_serial(const Gemm& g) {
     for (int64_t i = 0; i < g.m; i += kTileRows) {
       t.m = std::min(kTileRows, g.m - i);
       float* packed = scratch<1>(kTileRows * kKc);
-      for (int64_t r = 0; r < t.m; r += kern.mr)
-        kern.pack_a(at_a(g, i + r, p), g.lda, g.trans_a, std::min(kern.mr, t.m - r), t.k, packed + r * t.k);
+      kern.pack_a(at_a(g, i, p), g.lda, g.trans_a, t.m, t.k, packed);
       t.a = packed;
       t.a_packed = true;
       t.a_panel = kern.mr * t.k;
@@ -126,14 +125,14 @@ void sgemm_parallel(const Gemm& g) {
       pass.b_panel = kern.nr * k;
       pass.beta = p == 0 ? g.beta : 1.0f;
       parallel_for((n + kern.nr - 1) / kern.nr, 8, [&](int64_t begin, int64_t end) {
-        for (int64_t j = begin * kern.nr; j < end * kern.nr; j += kern.nr)
-          kern.pack_b(at_b(g, p, j0 + j), g.ldb, g.trans_b, std::min(kern.nr, n - j), k, b_packed + j * k);
+        const int64_t j = begin * kern.nr, columns = std::min(end * kern.nr, n) - j;
+        kern.pack_b(at_b(g, p, j0 + j), g.ldb, g.trans_b, columns, k, b_packed + j * k);
       });
       for (int64_t i0 = 0; i0 < g.m; i0 += kPassRows) {
         const int64_t m = std::min(kPassRows, g.m - i0);
         parallel_for((m + kern.mr - 1) / kern.mr, 8, [&](int64_t begin, int64_t end) {
-          for (int64_t i = begin * kern.mr; i < end * kern.mr; i += kern.mr)
-            kern.pack_a(at_a(g, i0 + i, p), g.lda, g.trans_a, std::min(kern.mr, m - i), k, a_packed + i * k);
+          const int64_t i = begin * kern.mr, rows = std::min(end * kern.mr, m) - i;
+          kern.pack_a(at_a(g, i0 + i, p), g.lda, g.trans_a, rows, k, a_packed + i * k);
         });
         const int64_t tiles_down = (m + kTileRows - 1) / kTileRows;
         const int64_t tiles_across = (n + kTileColumns - 1) / kTileColumns;

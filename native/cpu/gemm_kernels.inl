@@ -36,30 +36,39 @@ GSA_INLINE void transpose_into(const float* in, int64_t ld, int64_t rows, int64_
     for (int64_t p = 0; p < k; ++p) out[p * stride + r] = in[r * ld + p];
 }
 
-// out[p * kWidth + j] = in[p * ld + j] for j < width, 0 beyond: rows that already run along the panel.
+// Rows that already run along the panels are cut into panels of kWidth columns: out[i * k * kWidth + p * kWidth + j] =
+// in[p * ld + i * kWidth + j], zeros past `columns`. Several panels in one sweep over p, so that `in` is read by lines.
 template <int64_t kWidth>
-GSA_INLINE void copy_into(const float* in, int64_t ld, int64_t width, int64_t k, float* out) {
-  if (width == kWidth) {
-    for (int64_t p = 0; p < k; ++p) std::memcpy(out + p * kWidth, in + p * ld, kWidth * sizeof(float));
-    return;
+GSA_INLINE void copy_into(const float* in, int64_t ld, int64_t columns, int64_t k, float* out) {
+  constexpr int64_t kTogether = 8 * kWidth;
+  int64_t first = 0;
+  for (; first + kWidth <= columns; first += kTogether) {
+    const int64_t end = (columns - first < kTogether ? columns - first : kTogether) / kWidth * kWidth;
+    for (int64_t p = 0; p < k; ++p)
+      for (int64_t i = 0; i < end; i += kWidth)
+        std::memcpy(out + (first + i) * k + p * kWidth, in + p * ld + first + i, kWidth * sizeof(float));
   }
-  for (int64_t p = 0; p < k; ++p)
-    for (int64_t j = 0; j < kWidth; ++j) out[p * kWidth + j] = j < width ? in[p * ld + j] : 0.0f;
+  const int64_t last = columns / kWidth * kWidth;
+  for (int64_t p = 0; last < columns && p < k; ++p)
+    for (int64_t i = 0; i < kWidth; ++i)
+      out[last * k + p * kWidth + i] = last + i < columns ? in[p * ld + last + i] : 0.0f;
 }
 
-// Panel of up to kMr rows of op(A), and of up to kNr columns of op(B), k-major. `transposed` says that the stored
-// matrix runs along k.
-static void pack_a_panel(const float* a, int64_t lda, bool transposed, int64_t rows, int64_t k, float* out) {
-  if (transposed)
-    copy_into<kMr>(a, lda, rows, k, out);
-  else
-    transpose_into(a, lda, rows, k, out, kMr);
+// Panels of kMr rows of op(A), and of kNr columns of op(B), k-major. `transposed` says that the stored matrix is the
+// transpose of the factor.
+static void pack_a(const float* a, int64_t lda, bool transposed, int64_t rows, int64_t k, float* out) {
+  if (transposed) return copy_into<kMr>(a, lda, rows, k, out);
+  for (int64_t i = 0; i < rows; i += kMr)
+    transpose_into(a + i * lda, lda, rows - i < kMr ? rows - i : kMr, k, out + i * k, kMr);
 }
-static void pack_b_panel(const float* b, int64_t ldb, bool transposed, int64_t columns, int64_t k, float* out) {
+static void pack_b(const float* b, int64_t ldb, bool transposed, int64_t columns, int64_t k, float* out) {
   if (!transposed) return copy_into<kNr>(b, ldb, columns, k, out);
-  transpose_into(b, ldb, columns, k, out, kNr);
-  for (int64_t p = 0; columns < kNr && p < k; ++p)
-    std::memset(out + p * kNr + columns, 0, static_cast<size_t>(kNr - columns) * sizeof(float));
+  for (int64_t j = 0; j < columns; j += kNr) {
+    const int64_t width = columns - j < kNr ? columns - j : kNr;
+    transpose_into(b + j * ldb, ldb, width, k, out + j * k, kNr);
+    for (int64_t p = 0; width < kNr && p < k; ++p)
+      std::memset(out + j * k + p * kNr + width, 0, static_cast<size_t>(kNr - width) * sizeof(float));
+  }
 }
 
 // C[R, kNr] = alpha A B + beta C with A(r, p) = a[r * a_row + p * a_column], B(p, j) = b[p * b_row + j].
