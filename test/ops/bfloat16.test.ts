@@ -1,9 +1,11 @@
 import test from 'ava';
 import { Tape } from '#src/autograd/tape.js';
 import { GsaError } from '#src/native/errors.js';
+import { gsaChunk, gsaRecurrent } from '#src/ops/index.js';
 import { device } from '#src/tensor/device.js';
 import { scope } from '#src/tensor/scope.js';
 import { Tensor } from '#src/tensor/tensor.js';
+import { verify } from '#src/verify/verify.js';
 import {
   drawInputs,
   outputWeights,
@@ -14,6 +16,7 @@ import {
 } from '../cases/drive.js';
 import { caseLists } from '../cases/index.js';
 import { testDevices } from '../devices.js';
+import { fixture } from '../paths.js';
 
 // bfloat16 rounds to 2^-9 of a value; the reference starts from the same rounded inputs.
 const BOUND = 1e-2;
@@ -56,10 +59,32 @@ for (const dev of testDevices().filter(({ backend }) => backend === 'cuda'))
     });
   }
 
-// What only copies or converts works on every device.
-const COPIES = /^(reshape|narrow|add|scale by -|scale by a number)/;
+for (const dev of testDevices().filter(({ backend }) => backend === 'cuda'))
+  test(`${dev} bfloat16: stored results of the operator and of small models are met`, async (t) => {
+    const checks = await verify([fixture('ops'), fixture('models')], { device: dev, dtype: 'bf16' });
+    t.true(checks.length > 50);
+    for (const { file, check, error, bound, pass } of checks)
+      t.true(pass, `${file}: ${check}: ${error} against ${bound}`);
+  });
 
-for (const one of cases.filter(({ title }) => !COPIES.test(title)))
+test('cpu bfloat16 gated slot attention B=1 T=2 HQ=2 H=1 K=3 V=4 M=5: UNSUPPORTED', (t) => {
+  scope(() => {
+    const half = (...shape: number[]) => Tensor.full(shape, 0.5, { dtype: 'bfloat16' });
+    const wide = (...shape: number[]) => Tensor.full(shape, -0.5);
+    const inputs = { q: half(1, 2, 2, 3), k: half(1, 2, 1, 3), v: half(1, 2, 1, 4) };
+    for (const op of [gsaChunk, gsaRecurrent])
+      t.throws(() => op({ ...inputs, s: wide(1, 2, 1, 5), g: wide(1, 2, 1, 5) }), {
+        instanceOf: GsaError,
+        code: 'UNSUPPORTED',
+        message: /float32 for q/,
+      });
+  });
+});
+
+// What only copies or adds has CPU code for every dtype, and the short convolution goes by way of float32.
+const EVERYWHERE = /^(reshape|narrow|embedding|add |scale by -|shortConv)/;
+
+for (const one of cases.filter(({ title }) => !EVERYWHERE.test(title)))
   test(`cpu bfloat16 ${one.title}: UNSUPPORTED, and the message says what to do`, (t) => {
     const values = drawInputs(one, 'bfloat16');
     const error = t.throws(() => runOnHost(one, values, device('cpu'), 'bfloat16'), { instanceOf: GsaError });

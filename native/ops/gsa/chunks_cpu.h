@@ -14,6 +14,11 @@ namespace gsa::cpu {
 using slot_attention::Dims;
 using slot_attention::Inputs;
 
+inline void expect_float32(const Args& args) {
+  if (args.in(0).dtype == GSA_BFLOAT16)
+    fail(GSA_UNSUPPORTED, "Expected float32 for q on the CPU but received bfloat16; convert it first");
+}
+
 // Points each pointer at that many floats of the calling thread's scratch, on cache line borders; all of them
 // are valid until the thread carves again.
 struct Piece {

@@ -211,6 +211,7 @@ void backward_group(gsa_device& device, const ChunkBwd& p, const Group& group, i
 }  // namespace
 
 void gsa_chunk_bwd(gsa_device& device, const Args& args) {
+  expect_float32(args);
   const ChunkBwd p = slot_attention::read_chunk_bwd(args, GSA_FLOAT32);
   if (p.in.cu_seqlens) slot_attention::check_cu_seqlens(p.in.cu_seqlens, p.dims);
   for_each_group(p.dims, p.in.cu_seqlens, kBudget,

@@ -70,6 +70,7 @@ void forward_group(gsa_device& device, const slot_attention::ChunkFwd& p, const 
 }  // namespace
 
 void gsa_chunk_fwd(gsa_device& device, const Args& args) {
+  expect_float32(args);
   const slot_attention::ChunkFwd p = slot_attention::read_chunk_fwd(args, GSA_FLOAT32);
   if (p.in.cu_seqlens) slot_attention::check_cu_seqlens(p.in.cu_seqlens, p.dims);
   for_each_group(p.dims, p.in.cu_seqlens, kBudget,

@@ -71,6 +71,7 @@ void step_states(const Recurrent& p, int64_t rows, int64_t columns, const float*
 }  // namespace
 
 void gsa_recurrent(gsa_device& device, const Args& args) {
+  expect_float32(args);
   const Recurrent p = slot_attention::read_recurrent(args, GSA_FLOAT32);
   const Dims& d = p.dims;
   if (p.in.cu_seqlens) slot_attention::check_cu_seqlens(p.in.cu_seqlens, d);
