@@ -9,6 +9,8 @@ import { runTraining } from '../train-ui.js';
 interface Flags {
   dir: string;
   minutes?: number;
+  device: string;
+  dtype: 'float32' | 'bfloat16';
   fresh?: boolean;
   resume?: boolean;
   json?: boolean;
@@ -25,6 +27,12 @@ export function command(): Command {
         '--minutes <n>',
         'training time, about, on two cores: sets the number of steps; 3 when absent',
         decimal(0, 1e6, true),
+      )
+      .option('--device <name>', '"cpu", "cuda" or "cuda:N"', 'cpu')
+      .addOption(
+        new Option('--dtype <dtype>', 'what to compute in; bfloat16 on CUDA only')
+          .choices(['float32', 'bfloat16'])
+          .default('float32'),
       )
       .addOption(
         new Option('--fresh', 'start at the beginning; the fetched text is kept').conflicts('resume'),
@@ -47,19 +55,21 @@ async function run(flags: Flags): Promise<void> {
   output.message(
     `${corpus.fetched ? 'fetched' : 'found'} ${corpus.documents} State of the Union addresses, ${(corpus.bytes / 1e6).toFixed(1)} MB, in ${corpus.folder}`,
   );
-  const config = await parseTrainConfig(quickstart.quickstartConfig(flags.dir, flags.minutes));
+  const config = await parseTrainConfig(
+    quickstart.quickstartConfig(flags.dir, flags.minutes, { device: flags.device, dtype: flags.dtype }),
+  );
   const start = flags.fresh ? 'fresh' : flags.resume ? 'resume' : 'auto';
   const result = await runTraining(config, { start, output });
-  if (result.status === 'completed') await samples(result, output);
+  if (result.status === 'completed') await samples(result, flags.device, output);
 }
 
 /** Three samples, and where everything lies. */
-async function samples(result: TrainResult, output: Output): Promise<void> {
+async function samples(result: TrainResult, device: string, output: Output): Promise<void> {
   const [{ generateText, loadForGeneration }, { PROMPTS, SAMPLING }] = await Promise.all([
     import('../../generate/index.js'),
     import('../../train/quickstart.js'),
   ]);
-  const { model, tokenizer } = loadForGeneration(result.checkpoint);
+  const { model, tokenizer } = loadForGeneration(result.checkpoint, { device });
   try {
     for (const { prompt, text } of await generateText(model, tokenizer, PROMPTS, SAMPLING))
       output.result({ type: 'sample', step: result.step, prompt, text }, `\n> ${prompt}${text}`);
