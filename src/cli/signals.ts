@@ -16,8 +16,9 @@ export async function withSignals<R>(
     process.exitCode = 128 + NUMBERS[name];
     controller.abort(name);
     onFirst(name);
-    // A handler runs between steps only; without one the kernel ends the process in the middle of a step, too. Not
-    // before this turn is over: a second signal that is waiting already would be lost with the handler.
+    // A handler runs between steps only; without one the kernel ends the process in the middle of a long save, too. Not
+    // before this turn is over: a second signal that is waiting already would be lost with the handler. (One that comes
+    // in the instant of the removal still is; then the process ends as after the first.)
     setImmediate(remove);
   };
   const remove = (): void => {
