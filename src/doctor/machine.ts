@@ -133,8 +133,10 @@ export async function systemGpus(): Promise<Gpus> {
   );
   let driver: string | null = null;
   try {
+    // "... Open Kernel Module for x86_64  580.159.04  Release Build ..."
     driver =
-      /Kernel Module\D*([\d.]+)/.exec(readFileSync('/proc/driver/nvidia/version', 'utf8'))?.[1] ?? 'unknown';
+      /Kernel Module.*?\s(\d+(?:\.\d+)+)\s/.exec(readFileSync('/proc/driver/nvidia/version', 'utf8'))?.[1] ??
+      'unknown';
   } catch {
     // No NVIDIA kernel module.
   }
