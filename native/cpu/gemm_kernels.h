@@ -22,7 +22,7 @@ struct GemmTile {
   int64_t ldc;
 };
 
-constexpr int64_t kThinRows = 4;
+constexpr int64_t kThinRows = 4;  // of one kernel call
 constexpr int64_t kThinColumns = 512;
 
 // Some columns of a product with m <= kThinRows rows: row i of op(A) is x + i * ldx; element (i, j) of C lies
@@ -39,7 +39,7 @@ struct ThinBlock {
   int64_t c_row, c_column;
 };
 
-// m or n is at most kThinRows: sgemm_thin is the one to call (k > 0).
+// m or n is so small that sgemm_thin is the one to call (k > 0).
 bool is_thin(const Gemm& g);
 void sgemm_thin(const Gemm& g, bool parallel);
 

@@ -27,26 +27,32 @@ void set_rows(ThinBlock& t, const Gemm& g) {
   t.ldx = g.k;
 }
 
+// C^T = op(B)^T op(A)^T; the caller swaps the strides of C.
+Gemm transposed(const Gemm& g) {
+  Gemm t = g;
+  std::swap(t.m, t.n);
+  std::swap(t.a, t.b);
+  std::swap(t.lda, t.ldb);
+  t.trans_a = !g.trans_b;
+  t.trans_b = !g.trans_a;
+  return t;
+}
+
+// Rows of B that are dotted with rows of A stay in the second-level cache while several calls use them, and
+// packing them would be a transposition; short ones are not worth the sums across lanes.
+bool has_few_rows(const Gemm& g) { return g.m <= (g.trans_b && g.k >= 256 ? 2 * kThinRows : kThinRows); }
+
 }  // namespace
 
-bool is_thin(const Gemm& g) { return std::min(g.m, g.n) <= kThinRows; }
+bool is_thin(const Gemm& g) { return has_few_rows(g) || has_few_rows(transposed(g)); }
 
 void sgemm_thin(const Gemm& given, bool parallel) {
   static const auto kernel = GSA_SIMD_SELECT(thin_block);
-  Gemm g = given;
+  const bool swaps = !has_few_rows(given);
+  const Gemm g = swaps ? transposed(given) : given;
   ThinBlock whole{};
-  whole.c_row = g.ldc;
-  whole.c_column = 1;
-  if (g.m > kThinRows) {  // C^T = op(B)^T op(A)^T has few rows
-    std::swap(g.m, g.n);
-    std::swap(g.a, g.b);
-    std::swap(g.lda, g.ldb);
-    std::swap(whole.c_row, whole.c_column);
-    const bool trans_a = g.trans_a;
-    g.trans_a = !g.trans_b;
-    g.trans_b = !trans_a;
-  }
-  whole.m = g.m;
+  whole.c_row = swaps ? 1 : g.ldc;
+  whole.c_column = swaps ? g.ldc : 1;
   whole.k = g.k;
   whole.trans_b = g.trans_b;
   whole.ldb = g.ldb;
@@ -60,8 +66,12 @@ void sgemm_thin(const Gemm& given, bool parallel) {
       ThinBlock t = whole;
       t.n = std::min(columns, g.n - j);
       t.b = g.b + (g.trans_b ? j * g.ldb : j);
-      t.c = g.c + j * whole.c_column;
-      kernel(t);
+      for (int64_t i = 0; i < g.m; i += kThinRows) {
+        t.m = std::min(kThinRows, g.m - i);
+        t.x = whole.x + i * whole.ldx;
+        t.c = g.c + i * whole.c_row + j * whole.c_column;
+        kernel(t);
+      }
     }
   };
   const int64_t n_blocks = (g.n + columns - 1) / columns;
