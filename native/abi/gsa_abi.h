@@ -1,6 +1,6 @@
-/* The one contract between the N-API addon and a compute backend (CPU: linked in; CUDA: gsa_cuda.so, loaded at
- * run time). Plain C, <stdint.h> only. No exception crosses it, no allocation changes owner across it, and every
- * failure comes back as a gsa_status with a message in the caller's gsa_error. */
+/* The one contract between the N-API addon and a compute backend (CPU: linked in; CUDA: gsa_cuda.so, loaded
+ * at run time). Plain C, <stdint.h> only. No exception crosses it, no allocation changes owner across it, and
+ * every failure comes back as a gsa_status with a message in the caller's gsa_error. */
 #ifndef GSA_ABI_H_
 #define GSA_ABI_H_
 
@@ -10,7 +10,8 @@
 extern "C" {
 #endif
 
-/* Raised by one whenever a struct, an enum value or the order of ops.def changes: a stale gsa_cuda.so is refused. */
+/* Raised by one whenever a struct, an enum value or the order of ops.def changes: a stale gsa_cuda.so is
+ * refused. */
 #define GSA_ABI_VERSION 3u
 #define GSA_MAX_DIMS 6
 #define GSA_MAX_MESSAGE 512
@@ -44,9 +45,9 @@ typedef struct gsa_tensor {
   int32_t ndim; /* 0 is a scalar: one element */
 } gsa_tensor;
 
-/* Arguments of one op, in the order of its line in ops/ops.def. An optional tensor that is absent is NULL. A starred
- * group ("param*") stands for n entries; with several starred names the groups follow one another (all params, then
- * all moments, ...), each n long. */
+/* Arguments of one op, in the order of its line in ops/ops.def. An optional tensor that is absent is NULL. A
+ * starred group ("param*") stands for n entries; with several starred names the groups follow one another
+ * (all params, then all moments, ...), each n long. */
 typedef struct gsa_args {
   const gsa_tensor* const* in;
   const gsa_tensor* const* out;
@@ -66,7 +67,7 @@ typedef struct gsa_device_info {
   uint64_t free_bytes;
   int32_t compute_major; /* CUDA compute capability; 0 on CPU */
   int32_t compute_minor;
-  int32_t units; /* CPU: threads in use; CUDA: multiprocessors */
+  int32_t units;    /* CPU: threads in use; CUDA: multiprocessors */
   char detail[256]; /* one line: instruction set and BLAS, or driver and runtime versions */
 } gsa_device_info;
 
@@ -77,16 +78,21 @@ typedef struct gsa_memory_stats {
   uint64_t allocations;   /* number of alloc calls that succeeded */
 } gsa_memory_stats;
 
-typedef enum gsa_copy_kind { GSA_HOST_TO_DEVICE = 0, GSA_DEVICE_TO_HOST = 1, GSA_DEVICE_TO_DEVICE = 2 } gsa_copy_kind;
+typedef enum gsa_copy_kind {
+  GSA_HOST_TO_DEVICE = 0,
+  GSA_DEVICE_TO_HOST = 1,
+  GSA_DEVICE_TO_DEVICE = 2
+} gsa_copy_kind;
 
 typedef struct gsa_backend {
   uint32_t abi_version;
   uint32_t n_ops;
-  const char* name;             /* "cpu", "cuda" */
-  const gsa_op_fn* ops;         /* n_ops entries in ops.def order; NULL where this backend has no code */
+  const char* name;     /* "cpu", "cuda" */
+  const gsa_op_fn* ops; /* n_ops entries in ops.def order; NULL where this backend has no code */
   gsa_status (*device_count)(int32_t* count, gsa_error* error);
   gsa_status (*device_info)(int32_t index, gsa_device_info* info, gsa_error* error);
-  gsa_status (*device_open)(int32_t index, gsa_device** device, gsa_error* error); /* the same device each time */
+  gsa_status (*device_open)(int32_t index, gsa_device** device,
+                            gsa_error* error); /* the same device each time */
   gsa_status (*alloc)(gsa_device* device, uint64_t bytes, void** ptr, gsa_error* error);
   void (*free)(gsa_device* device, void* ptr, uint64_t bytes); /* any thread; NULL ptr is allowed */
   /* Ordered after all work submitted before. HOST_TO_DEVICE returns when the host memory may be reused,
@@ -94,8 +100,10 @@ typedef struct gsa_backend {
   gsa_status (*copy)(gsa_device* device, void* dst, const void* src, uint64_t bytes, gsa_copy_kind kind,
                      gsa_error* error);
   gsa_status (*synchronize)(gsa_device* device, gsa_error* error);
-  gsa_status (*memory_stats)(gsa_device* device, gsa_memory_stats* stats, int32_t reset_peak, gsa_error* error);
-  /* Settings by name, for example "threads" (CPU). An unknown name is GSA_INVALID_ARGUMENT that lists the known. */
+  gsa_status (*memory_stats)(gsa_device* device, gsa_memory_stats* stats, int32_t reset_peak,
+                             gsa_error* error);
+  /* Settings by name, for example "threads" (CPU). An unknown name is GSA_INVALID_ARGUMENT that lists the
+   * known. */
   gsa_status (*set_option)(gsa_device* device, const char* name, double value, gsa_error* error);
   gsa_status (*get_option)(gsa_device* device, const char* name, double* value, gsa_error* error);
 } gsa_backend;

@@ -1,5 +1,5 @@
-// The inner kernels of gemm.cc, compiled once per instruction set (simd/foreach_isa.h). Names follow the BLIS papers:
-// a micro-tile of kMr rows and kNr columns of C stays in registers while k runs.
+// The inner kernels of gemm.cc, compiled once per instruction set (simd/foreach_isa.h). Names follow the BLIS
+// papers: a micro-tile of kMr rows and kNr columns of C stays in registers while k runs.
 
 #if GSA_SIMD_BYTES == 64
 constexpr int kMr = 14;  // 28 of 32 registers hold C
@@ -9,7 +9,8 @@ constexpr int kMr = 6;  // 12 of 16 registers hold C
 constexpr int64_t kNr = 2 * kLanes;
 
 // out[p * stride + r] = in[r * ld + p]: `rows` strided rows become the columns of a panel.
-GSA_INLINE void transpose_into(const float* in, int64_t ld, int64_t rows, int64_t k, float* out, int64_t stride) {
+GSA_INLINE void transpose_into(const float* in, int64_t ld, int64_t rows, int64_t k, float* out,
+                               int64_t stride) {
   typedef float v4 __attribute__((vector_size(16)));
   typedef float v4_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
   int64_t r = 0;
@@ -36,8 +37,9 @@ GSA_INLINE void transpose_into(const float* in, int64_t ld, int64_t rows, int64_
     for (int64_t p = 0; p < k; ++p) out[p * stride + r] = in[r * ld + p];
 }
 
-// Rows that already run along the panels are cut into panels of kWidth columns: out[i * k * kWidth + p * kWidth + j] =
-// in[p * ld + i * kWidth + j], zeros past `columns`. Several panels in one sweep over p, so that `in` is read by lines.
+// Rows that already run along the panels are cut into panels of kWidth columns: out[i * k * kWidth + p *
+// kWidth + j] = in[p * ld + i * kWidth + j], zeros past `columns`. Several panels in one sweep over p, so
+// that `in` is read by lines.
 template <int64_t kWidth>
 GSA_INLINE void copy_into(const float* in, int64_t ld, int64_t columns, int64_t k, float* out) {
   constexpr int64_t kTogether = 8 * kWidth;
@@ -54,8 +56,8 @@ GSA_INLINE void copy_into(const float* in, int64_t ld, int64_t columns, int64_t 
       out[last * k + p * kWidth + i] = last + i < columns ? in[p * ld + last + i] : 0.0f;
 }
 
-// Panels of kMr rows of op(A), and of kNr columns of op(B), k-major. `transposed` says that the stored matrix is the
-// transpose of the factor.
+// Panels of kMr rows of op(A), and of kNr columns of op(B), k-major. `transposed` says that the stored matrix
+// is the transpose of the factor.
 static void pack_a(const float* a, int64_t lda, bool transposed, int64_t rows, int64_t k, float* out) {
   if (transposed) return copy_into<kMr>(a, lda, rows, k, out);
   for (int64_t i = 0; i < rows; i += kMr)
@@ -73,8 +75,8 @@ static void pack_b(const float* b, int64_t ldb, bool transposed, int64_t columns
 
 // C[R, kNr] = alpha A B + beta C with A(r, p) = a[r * a_row + p * a_column], B(p, j) = b[p * b_row + j].
 template <int R>
-GSA_INLINE void micro_tile(int64_t k, const float* a, int64_t a_row, int64_t a_column, const float* b, int64_t b_row,
-                           float alpha, float beta, float* c, int64_t ldc) {
+GSA_INLINE void micro_tile(int64_t k, const float* a, int64_t a_row, int64_t a_column, const float* b,
+                           int64_t b_row, float alpha, float beta, float* c, int64_t ldc) {
   vf acc[R][2] = {};
   for (int r = 0; r < R; ++r) {
     __builtin_prefetch(c + r * ldc);
@@ -107,7 +109,8 @@ GSA_INLINE void micro_tile(int64_t k, const float* a, int64_t a_row, int64_t a_c
 
 // `rows` <= R of them. The strides of a packed panel are constants, which is worth several registers.
 template <int R>
-static void micro_rows(int64_t rows, const GemmTile& t, const float* a, const float* b, float* c, int64_t ldc) {
+static void micro_rows(int64_t rows, const GemmTile& t, const float* a, const float* b, float* c,
+                       int64_t ldc) {
   if constexpr (R > 1) {
     if (rows < R) return micro_rows<R - 1>(rows, t, a, b, c, ldc);
   }
@@ -118,7 +121,8 @@ static void micro_rows(int64_t rows, const GemmTile& t, const float* a, const fl
 }
 
 // Columns past the matrix' edge are computed (B is padded with zeros) and dropped.
-static void micro_edge(int64_t rows, int64_t columns, const GemmTile& t, const float* a, const float* b, float* c) {
+static void micro_edge(int64_t rows, int64_t columns, const GemmTile& t, const float* a, const float* b,
+                       float* c) {
   float tile[kMr * kNr];
   for (int64_t r = 0; r < rows && t.beta != 0.0f; ++r)
     for (int64_t j = 0; j < kNr; ++j) tile[r * kNr + j] = j < columns ? c[r * t.ldc + j] : 0.0f;

@@ -1,4 +1,5 @@
-// Products with at most four rows (gemm_thin.cc), compiled once per instruction set. They are bound by reading B once.
+// Products with at most four rows (gemm_thin.cc), compiled once per instruction set. They are bound by
+// reading B once.
 
 // out[i * out_row + j * out_column] = dot(x_i, row j of b) for j < n: B is stored transposed.
 template <int M>
@@ -27,7 +28,8 @@ static void thin_dots(const ThinBlock& t) {
   }
 }
 
-// The same for B as stored, n <= kThinColumns: four rows of B at a time are added to sums that stay in the first cache.
+// The same for B as stored, n <= kThinColumns: four rows of B at a time are added to sums that stay in the
+// first cache.
 template <int M>
 static void thin_rows(const ThinBlock& t) {
   float sums[M][kThinColumns] = {};
@@ -59,9 +61,13 @@ static void thin_rows(const ThinBlock& t) {
 
 static void thin_block(const ThinBlock& t) {
   switch (t.m) {
-    case 1: return t.trans_b ? thin_dots<1>(t) : thin_rows<1>(t);
-    case 2: return t.trans_b ? thin_dots<2>(t) : thin_rows<2>(t);
-    case 3: return t.trans_b ? thin_dots<3>(t) : thin_rows<3>(t);
-    default: return t.trans_b ? thin_dots<4>(t) : thin_rows<4>(t);
+    case 1:
+      return t.trans_b ? thin_dots<1>(t) : thin_rows<1>(t);
+    case 2:
+      return t.trans_b ? thin_dots<2>(t) : thin_rows<2>(t);
+    case 3:
+      return t.trans_b ? thin_dots<3>(t) : thin_rows<3>(t);
+    default:
+      return t.trans_b ? thin_dots<4>(t) : thin_rows<4>(t);
   }
 }

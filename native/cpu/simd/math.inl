@@ -1,6 +1,7 @@
-// Elementary functions, written once for a single float and for a vector of them (vf of vec.inl, when GSA_SIMD_BYTES is
-// set): no branches, no table, no library call, so that a plain loop over the scalar form vectorises as well. NaN stays
-// NaN, infinities and denormals are right; measured errors are in README.md. Include through foreach_isa.h or math.h.
+// Elementary functions, written once for a single float and for a vector of them (vf of vec.inl, when
+// GSA_SIMD_BYTES is set): no branches, no table, no library call, so that a plain loop over the scalar form
+// vectorises as well. NaN stays NaN, infinities and denormals are right; measured errors are in README.md.
+// Include through foreach_isa.h or math.h.
 
 // Bit patterns are unsigned, whose arithmetic wraps: NaN and negative arguments pass through all of it.
 GSA_INLINE uint32_t bits_of(float x) {
@@ -80,7 +81,8 @@ GSA_INLINE F log_reduced(F f, F n, F c) {
   const F odd = w * (w * 0.24279078841f + 0.40000972152f);
   const F even = z * (w * 0.28498786688f + 0.66666662693f);
   const F half_square = f * f * 0.5f;
-  return (s * (half_square + (odd + even)) + (n * 9.0580006145e-06f + c)) - half_square + f + n * 6.9313812256e-01f;
+  return (s * (half_square + (odd + even)) + (n * 9.0580006145e-06f + c)) - half_square + f +
+         n * 6.9313812256e-01f;
 }
 
 // x = 2^n m with m in [sqrt(1/2), sqrt(2)) for a positive normal x; returns m - 1.

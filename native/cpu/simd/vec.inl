@@ -1,5 +1,5 @@
-// Vectors of float in GCC's vector extension: kLanes of them fill one register of the instruction set being compiled.
-// Arithmetic (also with a scalar operand), comparisons and `mask ? a : b` are the language's own.
+// Vectors of float in GCC's vector extension: kLanes of them fill one register of the instruction set being
+// compiled. Arithmetic (also with a scalar operand), comparisons and `mask ? a : b` are the language's own.
 
 typedef float vf __attribute__((vector_size(GSA_SIMD_BYTES)));
 typedef int32_t vi __attribute__((vector_size(GSA_SIMD_BYTES)));
@@ -60,8 +60,8 @@ struct Part {
   GSA_MEMBER void store(float* p, vf x) const { store_partial(p, x, n); }
 };
 
-// body(i, lanes) for i = 0, kLanes, 2 kLanes, ... below n. The body takes `auto lanes`: it is compiled once for whole
-// vectors, as a loop without a branch, and once for the rest.
+// body(i, lanes) for i = 0, kLanes, 2 kLanes, ... below n. The body takes `auto lanes`: it is compiled once
+// for whole vectors, as a loop without a branch, and once for the rest.
 template <typename Body>
 GSA_INLINE void for_lanes(int64_t n, Body&& body) {
   int64_t i = 0;

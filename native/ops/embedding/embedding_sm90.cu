@@ -1,6 +1,6 @@
-// Embedding on CUDA. The backward is deterministic without sorting: the tokens of each id are chained in order, and one
-// block an id adds their rows. The host cannot see the ids without waiting, so an id outside the table gives a row of NaN,
-// which no loss survives, and gets no gradient.
+// Embedding on CUDA. The backward is deterministic without sorting: the tokens of each id are chained in
+// order, and one block an id adds their rows. The host cannot see the ids without waiting, so an id outside
+// the table gives a row of NaN, which no loss survives, and gets no gradient.
 #include "../../cuda/kernel.cuh"
 #include "params.h"
 

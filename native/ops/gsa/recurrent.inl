@@ -5,7 +5,8 @@ GSA_INLINE void load_into(float& x, const float* p) { x = *p; }
 GSA_INLINE void store_from(float* p, vf x) { store(p, x); }
 GSA_INLINE void store_from(float* p, float x) { *p = x; }
 
-// kCount vectors (or floats) of columns side by side: enough independent sums to hide the latency of an addition.
+// kCount vectors (or floats) of columns side by side: enough independent sums to hide the latency of an
+// addition.
 template <typename F, int kCount, bool kDecayByColumn>
 GSA_INLINE void step_columns(const StateStep& s, int64_t column) {
   constexpr int64_t kWidth = sizeof(F) / sizeof(float);
@@ -14,7 +15,8 @@ GSA_INLINE void step_columns(const StateStep& s, int64_t column) {
     if (kDecayByColumn) load_into(decay[c], s.decay + column + c * kWidth);
     load_into(write[c], s.column_write + column + c * kWidth);
   }
-  const float *from = s.from ? s.from + column : nullptr, *read = s.read, *row_write = s.row_write, *gates = s.decay;
+  const float *from = s.from ? s.from + column : nullptr, *read = s.read, *row_write = s.row_write,
+              *gates = s.decay;
   float* to = s.to + column;
   for (int64_t i = 0; i < s.rows; ++i)
     for (int c = 0; c < kCount; ++c) {
@@ -28,7 +30,8 @@ GSA_INLINE void step_columns(const StateStep& s, int64_t column) {
       sum[c] += x * read[i];
     }
   for (int64_t r = 0;;) {
-    for (int c = 0; c < kCount; ++c) store_from(s.out + r * s.columns + column + c * kWidth, sum[c] * s.scale);
+    for (int c = 0; c < kCount; ++c)
+      store_from(s.out + r * s.columns + column + c * kWidth, sum[c] * s.scale);
     if (++r == s.readers) return;
     for (int c = 0; c < kCount; ++c) sum[c] = F{};
     for (int64_t i = 0; i < s.rows; ++i)

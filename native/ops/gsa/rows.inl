@@ -1,6 +1,7 @@
-// Kernels of rows_cpu.h for one instruction set; included through cpu/simd/foreach_isa.h. kSlotPad is a multiple of
-// kLanes, so that [rows, slots] arrays need no remainder loops. A tile is kSlotPad slots: enough independent sums to hide
-// the latency of an addition while the tile's share of `writes` stays in the first-level cache.
+// Kernels of rows_cpu.h for one instruction set; included through cpu/simd/foreach_isa.h. kSlotPad is a
+// multiple of kLanes, so that [rows, slots] arrays need no remainder loops. A tile is kSlotPad slots: enough
+// independent sums to hide the latency of an addition while the tile's share of `writes` stays in the
+// first-level cache.
 
 constexpr int64_t kTile = kSlotPad / kLanes;
 
@@ -23,16 +24,17 @@ GSA_INLINE void block_tables_of(const float* s, const float* g, int64_t rows, in
   }
 }
 
-static void block_tables(const float* s, const float* g, int64_t rows, int64_t ld, float* step, float* from_start,
-                         float* s_to_end, float* block_decay) {
+static void block_tables(const float* s, const float* g, int64_t rows, int64_t ld, float* step,
+                         float* from_start, float* s_to_end, float* block_decay) {
   for (int64_t b = 0; b < rows; b += kBlock) {
     const int64_t n = rows - b < kBlock ? rows - b : kBlock, at = b * ld;
-    block_tables_of(s + at, g + at, n, ld, step + at, from_start + at, s_to_end + at, block_decay + b / kBlock * ld);
+    block_tables_of(s + at, g + at, n, ld, step + at, from_start + at, s_to_end + at,
+                    block_decay + b / kBlock * ld);
   }
 }
 
-static void chunk_tables(const float* s, const float* g, int64_t rows, int64_t ld, float* to_end, float* s_to_end,
-                         float* decay) {
+static void chunk_tables(const float* s, const float* g, int64_t rows, int64_t ld, float* to_end,
+                         float* s_to_end, float* decay) {
   for (int64_t m = 0; m < ld; m += kLanes) {
     vf sum = {};
     for (int64_t i = (rows - 1) * ld + m; i >= 0; i -= ld) {
@@ -94,7 +96,8 @@ GSA_INLINE void softmax_row(float* x, int64_t slots, int64_t ld) {
   for (int64_t m = slots; m < ld; ++m) x[m] = 0.0f;
 }
 
-static void softmax_rows(const float* logits, int64_t stride, int64_t rows, int64_t slots, int64_t ld, float* p) {
+static void softmax_rows(const float* logits, int64_t stride, int64_t rows, int64_t slots, int64_t ld,
+                         float* p) {
   for (int64_t i = 0; i < rows; ++i, logits += stride, p += ld) {
     std::memcpy(p, logits, static_cast<size_t>(slots) * sizeof(float));
     softmax_row(p, slots, ld);
@@ -127,7 +130,8 @@ static void forward_block(const ForwardBlock& block) {
     std::memcpy(b.writes + i * ld, b.s + i * ld, static_cast<size_t>(ld) * sizeof(float));
     for (int64_t m = 0; m < ld; m += kSlotPad) {
       vf sum[kTile];
-      for (int64_t l = 0; l < kTile; ++l) sum[l] = load(ok + m + l * kLanes) * load(from_start + m + l * kLanes);
+      for (int64_t l = 0; l < kTile; ++l)
+        sum[l] = load(ok + m + l * kLanes) * load(from_start + m + l * kLanes);
       for (int64_t j = 0; j < i; ++j)
         for (int64_t l = 0; l < kTile; ++l) {
           float* w = b.writes + j * ld + m + l * kLanes;
@@ -155,8 +159,9 @@ static void gather_block(const GatherBlock& block) {
     const float *qk = b.qk + i * kChunk, *dov = b.dov + i * kChunk;
     float *dok = b.dok + at, *flow = b.flow + at;
     std::memcpy(b.writes + at, s, static_cast<size_t>(ld) * sizeof(float));
-    // dok holds dp for now, dok_decayed the logits without row i's own term: both are needed once more when p . dp
-    // is known. The own term decays with nothing, so that `flow`, which leads to dg, must not contain it.
+    // dok holds dp for now, dok_decayed the logits without row i's own term: both are needed once more when p
+    // . dp is known. The own term decays with nothing, so that `flow`, which leads to dg, must not contain
+    // it.
     vf p_dot_dp = {};
     for (int64_t m = 0; m < ld; m += kSlotPad) {
       vf ok_sum[kTile], dp_sum[kTile];
@@ -219,8 +224,8 @@ static void scatter_block(const ScatterBlock& block) {
   }
 }
 
-static void finish_gates(const float* u, const float* to_end, const float* s_to_end, const float* carry, int64_t rows,
-                         int64_t slots, int64_t ld, int64_t stride, float* ds, float* dg) {
+static void finish_gates(const float* u, const float* to_end, const float* s_to_end, const float* carry,
+                         int64_t rows, int64_t slots, int64_t ld, int64_t stride, float* ds, float* dg) {
   for (int64_t m = 0; m < slots; m += kLanes) {
     const int64_t n = slots - m < kLanes ? slots - m : kLanes;
     vf sum = load(carry + m);

@@ -17,7 +17,8 @@ static void gate_bwd_range(const float* dg, const float* ds, const float* f, flo
   for (; i + kLanes <= n; i += kLanes) store(df + i, gradient(load(dg + i), load(ds + i), load(f + i)));
   if (i < n) {
     const int64_t rest = n - i;
-    store_partial(df + i, gradient(load_partial(dg + i, rest), load_partial(ds + i, rest), load_partial(f + i, rest)),
+    store_partial(df + i,
+                  gradient(load_partial(dg + i, rest), load_partial(ds + i, rest), load_partial(f + i, rest)),
                   rest);
   }
 }

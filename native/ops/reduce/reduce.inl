@@ -1,5 +1,5 @@
-// Kernels of reduce_cpu.cc for one instruction set; included through cpu/simd/foreach_isa.h. Sums run in double: single
-// precision would lose a gradient norm's small parts.
+// Kernels of reduce_cpu.cc for one instruction set; included through cpu/simd/foreach_isa.h. Sums run in
+// double: single precision would lose a gradient norm's small parts.
 
 template <bool kSquares>
 static double sum_block(const float* x, int64_t n) {

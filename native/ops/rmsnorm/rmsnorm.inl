@@ -1,13 +1,13 @@
 // Kernels of rmsnorm_cpu.cc for one instruction set; included through cpu/simd/foreach_isa.h.
 
-// Vectors whose squares are summed in single precision before the sum goes on in double: a long row's sum would drown
-// its last addends.
+// Vectors whose squares are summed in single precision before the sum goes on in double: a long row's sum
+// would drown its last addends.
 constexpr int64_t kSquaresBlock = 64 * kLanes;
 
 // One row: h (written when wanted), sum of squares of the activated values, y. Returns rstd.
 template <bool kSilu>
-static float rmsnorm_row(const float* x, const float* residual, const float* weight, float* y, float* h_out, int64_t D,
-                         float eps) {
+static float rmsnorm_row(const float* x, const float* residual, const float* weight, float* y, float* h_out,
+                         int64_t D, float eps) {
   double squares = 0;
   for (int64_t first = 0; first < D; first += kSquaresBlock) {
     vf sum = {};
