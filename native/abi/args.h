@@ -73,6 +73,12 @@ inline void expect_dtype(const gsa_tensor& t, int32_t dtype, const char* name) {
          dtype_name(t.dtype));
 }
 
+inline void expect_floating(const gsa_tensor& t, const char* name) {
+  if (t.dtype != GSA_FLOAT32 && t.dtype != GSA_BFLOAT16)
+    fail(GSA_INVALID_ARGUMENT, "Expected float32 or bfloat16 for %s but received %s", name,
+         dtype_name(t.dtype));
+}
+
 inline void expect_contiguous(const gsa_tensor& t, const char* name) {
   if (!is_contiguous(t))
     fail(GSA_INVALID_ARGUMENT,

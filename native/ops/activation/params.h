@@ -18,9 +18,7 @@ struct Activation {
 // silu_fwd: x -> y; silu_bwd: dy x -> dx; swiglu_fwd: gate up -> y; swiglu_bwd: dy gate up -> dgate dup
 inline Activation read_activation(const Args& args, const char* const* names) {
   const gsa_tensor& like = args.in(0);
-  if (like.dtype != GSA_FLOAT32 && like.dtype != GSA_BFLOAT16)
-    fail(GSA_INVALID_ARGUMENT, "Expected float32 or bfloat16 for %s but received %s", names[0],
-         dtype_name(like.dtype));
+  expect_floating(like, names[0]);
   Activation p{element_count(like), like.dtype, {}, {}};
   const auto read = [&](const gsa_tensor& t, const char* name) {
     expect_dtype(t, like.dtype, name);

@@ -40,9 +40,7 @@ struct LogSoftmax {
 
 inline int32_t read_logits(const gsa_tensor& t, const char* name) {
   expect_ndim(t, 2, name);
-  if (t.dtype != GSA_FLOAT32 && t.dtype != GSA_BFLOAT16)
-    fail(GSA_INVALID_ARGUMENT, "Expected float32 or bfloat16 for %s but received %s", name,
-         dtype_name(t.dtype));
+  expect_floating(t, name);
   expect_contiguous(t, name);
   if (t.shape[1] < 1)
     fail(GSA_INVALID_ARGUMENT, "Expected at least one class but received %s", shape_text(t).c_str());

@@ -52,8 +52,7 @@ struct Add {
 inline Add read_add(const Args& args) {
   const gsa_tensor &a = args.in(0), &y = args.out(0);
   const gsa_tensor* b = args.in_optional(1);
-  if (a.dtype != GSA_FLOAT32 && a.dtype != GSA_BFLOAT16)
-    fail(GSA_INVALID_ARGUMENT, "Expected float32 or bfloat16 for a but received %s", dtype_name(a.dtype));
+  expect_floating(a, "a");
   expect_contiguous(a, "a");
   for (const auto& [t, name] : {std::pair<const gsa_tensor*, const char*>{b, "b"}, {&y, "y"}}) {
     if (!t) continue;
@@ -87,8 +86,7 @@ inline uint64_t read_counter(double value, const char* name) {
 
 inline RandomNormal read_random_normal(const Args& args) {
   const gsa_tensor& y = args.out(0);
-  if (y.dtype != GSA_FLOAT32 && y.dtype != GSA_BFLOAT16)
-    fail(GSA_INVALID_ARGUMENT, "Expected float32 or bfloat16 for y but received %s", dtype_name(y.dtype));
+  expect_floating(y, "y");
   expect_contiguous(y, "y");
   return {element_count(y),
           y.dtype,

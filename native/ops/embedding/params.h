@@ -18,9 +18,7 @@ inline Embedding read_common(const gsa_tensor& table, const char* table_name, co
   expect_ndim(table, 2, table_name);
   expect_ndim(ids, 1, "ids");
   expect_dense(ids, GSA_INT32, {ids.shape[0]}, "ids");
-  if (table.dtype != GSA_FLOAT32 && table.dtype != GSA_BFLOAT16)
-    fail(GSA_INVALID_ARGUMENT, "Expected float32 or bfloat16 for %s but received %s", table_name,
-         dtype_name(table.dtype));
+  expect_floating(table, table_name);
   expect_contiguous(table, table_name);
   expect_dense(rows, table.dtype, {ids.shape[0], table.shape[1]}, rows_name);
   return {ids.shape[0], table.shape[0], table.shape[1], table.dtype, static_cast<const int32_t*>(ids.data)};

@@ -28,18 +28,13 @@ struct GateBwd {
 };
 
 inline int32_t read_dtype(const gsa_tensor& f) {
-  if (f.dtype != GSA_FLOAT32 && f.dtype != GSA_BFLOAT16)
-    fail(GSA_INVALID_ARGUMENT, "Expected float32 or bfloat16 for f but received %s", dtype_name(f.dtype));
+  expect_floating(f, "f");
   return f.dtype;
 }
 
 inline void* read_like(const gsa_tensor& t, const gsa_tensor& f, int32_t dtype, const char* name) {
   expect_dtype(t, dtype, name);
-  bool same = t.ndim == f.ndim;
-  for (int32_t i = 0; same && i < t.ndim; ++i) same = t.shape[i] == f.shape[i];
-  if (!same)
-    fail(GSA_INVALID_ARGUMENT, "Expected shape %s for %s but received %s", shape_text(f).c_str(), name,
-         shape_text(t).c_str());
+  expect_same_shape(t, f, name);
   expect_contiguous(t, name);
   return t.data;
 }

@@ -47,8 +47,7 @@ inline Matrix read_matrix(const gsa_tensor& t, const char* name) {
 inline Matmul read_matmul(const Args& args) {
   const gsa_tensor &a = args.in(0), &b = args.in(1), &c = args.out(0);
   const gsa_tensor* bias = args.in_optional(2);
-  if (a.dtype != GSA_FLOAT32 && a.dtype != GSA_BFLOAT16)
-    fail(GSA_INVALID_ARGUMENT, "Expected float32 or bfloat16 for a but received %s", dtype_name(a.dtype));
+  expect_floating(a, "a");
   expect_dtype(b, a.dtype, "b");
   if (c.dtype != GSA_FLOAT32) expect_dtype(c, a.dtype, "c");
   const Matrix ma = read_matrix(a, "a"), mb = read_matrix(b, "b");

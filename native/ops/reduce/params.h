@@ -18,8 +18,7 @@ inline float* read_one(const gsa_tensor& t, const char* name) {
 }
 
 inline int32_t read_dtype(const gsa_tensor& x) {
-  if (x.dtype != GSA_FLOAT32 && x.dtype != GSA_BFLOAT16)
-    fail(GSA_INVALID_ARGUMENT, "Expected float32 or bfloat16 for x but received %s", dtype_name(x.dtype));
+  expect_floating(x, "x");
   return x.dtype;
 }
 

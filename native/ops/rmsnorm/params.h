@@ -36,9 +36,7 @@ struct RmsNormBwd {
 };
 
 inline int32_t read_dtype(const gsa_tensor& t, const char* name) {
-  if (t.dtype != GSA_FLOAT32 && t.dtype != GSA_BFLOAT16)
-    fail(GSA_INVALID_ARGUMENT, "Expected float32 or bfloat16 for %s but received %s", name,
-         dtype_name(t.dtype));
+  expect_floating(t, name);
   return t.dtype;
 }
 

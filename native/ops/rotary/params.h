@@ -33,8 +33,7 @@ struct Rotary {
 inline Rotary read_rotary(const Args& args) {
   const gsa_tensor &x = args.in(0), &y = args.out(0);
   expect_ndim(x, 4, "x");
-  if (x.dtype != GSA_FLOAT32 && x.dtype != GSA_BFLOAT16)
-    fail(GSA_INVALID_ARGUMENT, "Expected float32 or bfloat16 for x but received %s", dtype_name(x.dtype));
+  expect_floating(x, "x");
   expect_contiguous(x, "x");
   expect_dense(y, x.dtype, {x.shape[0], x.shape[1], x.shape[2], x.shape[3]}, "y");
   if (x.shape[3] % 2 != 0)

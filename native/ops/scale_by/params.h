@@ -19,18 +19,15 @@ struct ScaleBy {
 // scale_by: x factor -> y
 inline ScaleBy read_scale_by(const Args& args) {
   const gsa_tensor &x = args.in(0), &factor = args.in(1), &y = args.out(0);
-  if (x.dtype != GSA_FLOAT32 && x.dtype != GSA_BFLOAT16)
-    fail(GSA_INVALID_ARGUMENT, "Expected float32 or bfloat16 for x but received %s", dtype_name(x.dtype));
+  expect_floating(x, "x");
   expect_contiguous(x, "x");
   expect_dtype(factor, GSA_FLOAT32, "factor");
   if (element_count(factor) != 1)
     fail(GSA_INVALID_ARGUMENT, "Expected one element for factor but received shape %s",
          shape_text(factor).c_str());
   expect_dtype(y, x.dtype, "y");
+  expect_same_shape(y, x, "y");
   expect_contiguous(y, "y");
-  if (element_count(y) != element_count(x))
-    fail(GSA_INVALID_ARGUMENT, "Expected shape %s for y but received %s", shape_text(x).c_str(),
-         shape_text(y).c_str());
   return {element_count(x), x.dtype, x.data, static_cast<const float*>(factor.data), y.data};
 }
 
