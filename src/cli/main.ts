@@ -6,6 +6,7 @@ import { packageRoot } from '../native/load.js';
 import { command as bench } from './commands/bench.js';
 import { command as doctor } from './commands/doctor.js';
 import { command as generate } from './commands/generate.js';
+import { command as logits } from './commands/logits.js';
 import { command as params } from './commands/params.js';
 import { command as plot } from './commands/plot.js';
 import { command as quickstart } from './commands/quickstart.js';
@@ -33,7 +34,7 @@ function program(): Command {
     .description('Train and run Gated Slot Attention language models')
     .version(version())
     .showHelpAfterError('(--help lists the options)');
-  for (const make of [quickstart, train, generate, plot, params, verify, doctor, bench])
+  for (const make of [quickstart, train, generate, logits, plot, params, verify, doctor, bench])
     root.addCommand(make().showHelpAfterError('(--help lists the options)'));
   return throwing(root);
 }

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { Tape } from '../autograd/tape.js';
 import { openSafetensors } from '../io/safetensors.js';
+import { successorLabels } from '../generate/logits.js';
 import { GSAForCausalLM } from '../models/index.js';
 import { GsaError } from '../native/errors.js';
 import { logSoftmax } from '../ops/index.js';
@@ -26,7 +27,6 @@ export const EXPECTED_FILE = 'expected.safetensors';
 const CONTINUATION = 24;
 /** The stored training: so many steps on one batch. */
 const TRAINING = { lr: 3e-3, betas: [0.9, 0.95], eps: 1e-8, weightDecay: 0.01, maxNorm: 1 } as const;
-const IGNORED = -100;
 
 /** A model beside its stored results. */
 interface Subject {
@@ -197,10 +197,6 @@ function fillMasters(optimizer: AdamW, { model, folder }: Subject): void {
   }
 }
 
-function shiftedLabels(ids: Int32Array, T: number): Int32Array {
-  return ids.map((_, i) => (i % T === T - 1 ? IGNORED : ids[i + 1]!));
-}
-
 /** Checks one model folder; see docs/verify.md for the format. A part that throws gives a failed check. Leaves nothing on
  * the device.
  * @param label the name of the folder in the checks
@@ -218,7 +214,7 @@ export function* verifyModelFolder(
   const shape = expected.shape('input_ids');
   const host = expected.ints('input_ids');
   using ids = Tensor.from(host, shape, { device });
-  using labels = Tensor.from(shiftedLabels(host, shape[1]!), shape, { device });
+  using labels = Tensor.from(successorLabels(host, shape[1]!), shape, { device });
   const subject: Subject = { label, folder, model, expected, dtype, ids, labels };
   // The training changes the weights and comes last.
   for (const [title, part] of Object.entries({

@@ -1,7 +1,5 @@
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { Command } from 'commander';
-import { GsaError } from '../../native/errors.js';
+import { modelFolder } from '../model-folder.js';
 import { collect, decimal, integer, withJson } from '../options.js';
 import { Output } from '../output.js';
 import { withSignals } from '../signals.js';
@@ -50,23 +48,11 @@ export function command(): Command {
   ).action(run);
 }
 
-/** A model folder as given, or the newest whole checkpoint of a training's output folder. */
-async function modelFolder(path: string): Promise<string> {
-  if (existsSync(join(path, 'config.json'))) return path;
-  const { latestCheckpoint } = await import('../../train/checkpoint.js');
-  const found = await latestCheckpoint(path);
-  if (found) return found.path;
-  throw new GsaError(
-    'INVALID_FILE',
-    `Expected a model folder (with a config.json) or the output folder of a training for --model but received ${path}`,
-  );
-}
-
 async function run(flags: Flags): Promise<void> {
   const output = new Output(flags);
   const { loadForGeneration, generateText } = await import('../../generate/index.js');
   const { device } = await import('../../tensor/device.js');
-  const folder = await modelFolder(flags.model);
+  const folder = await modelFolder(flags.model, '--model');
   if (flags.threads) device('cpu').setOption('threads', flags.threads);
   const { model, tokenizer } = loadForGeneration(folder, { device: flags.device });
   const stream = !output.json && flags.prompt.length === 1;
