@@ -1,6 +1,6 @@
 // The public API. What is not exported here may change without notice.
 export { GsaError, type GsaErrorCode } from './native/errors.js';
-export { device, type Device } from './tensor/device.js';
+export { device, elapsedMs, type Device, type DeviceEvent } from './tensor/device.js';
 export { type DType, type HostArray } from './tensor/dtype.js';
 export { noGrad } from './tensor/recorder.js';
 export { keep, scope } from './tensor/scope.js';

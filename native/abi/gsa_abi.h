@@ -12,7 +12,7 @@ extern "C" {
 
 /* Raised by one whenever a struct, an enum value or the order of ops.def changes: a stale gsa_cuda.so is
  * refused. */
-#define GSA_ABI_VERSION 3u
+#define GSA_ABI_VERSION 4u
 #define GSA_MAX_DIMS 6
 #define GSA_MAX_MESSAGE 512
 
@@ -55,9 +55,12 @@ typedef struct gsa_args {
   int32_t n_in;
   int32_t n_out;
   int32_t n_attr;
+  const char* op; /* the op's name in ops.def, for reports */
 } gsa_args;
 
 typedef struct gsa_device gsa_device; /* opened by the backend; owns its stream, allocator and libraries */
+typedef struct gsa_event gsa_event;   /* a point in a device's work */
+typedef struct gsa_read gsa_read;     /* a copy to the host under way */
 
 typedef gsa_status (*gsa_op_fn)(gsa_device* device, const gsa_args* args, gsa_error* error);
 
@@ -106,6 +109,19 @@ typedef struct gsa_backend {
    * known. */
   gsa_status (*set_option)(gsa_device* device, const char* name, double value, gsa_error* error);
   gsa_status (*get_option)(gsa_device* device, const char* name, double* value, gsa_error* error);
+  /* A new event at the end of all work submitted before. */
+  gsa_status (*event_record)(gsa_device* device, gsa_event** event, gsa_error* error);
+  gsa_status (*event_wait)(gsa_device* device, gsa_event* event, gsa_error* error);
+  /* Milliseconds of the device's own clock; waits for both. */
+  gsa_status (*event_elapsed)(gsa_device* device, gsa_event* from, gsa_event* to, double* milliseconds,
+                              gsa_error* error);
+  void (*event_free)(gsa_device* device, gsa_event* event); /* any thread */
+  /* A copy to the host that is not waited for: what `src` holds after all work submitted before, whatever
+   * happens to `src` afterwards. Each read_start that succeeded needs one read_end, from any thread: it
+   * waits until the data is in `dst`, which must stay until then, and frees the read. */
+  gsa_status (*read_start)(gsa_device* device, void* dst, const void* src, uint64_t bytes, gsa_read** read,
+                           gsa_error* error);
+  gsa_status (*read_end)(gsa_device* device, gsa_read* read, gsa_error* error);
 } gsa_backend;
 
 /* Exported by every backend. NULL when `abi_version` is not the one it was built with. */

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "backends.h"
+#include "event.h"
 #include "exec.h"
 #include "tensor.h"
 
@@ -59,6 +60,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add<read>(exports, "read");
   add<exec>(exports, "exec");
   add<synchronize>(exports, "synchronize");
+  add<record_event>(exports, "recordEvent");
+  add<wait_event>(exports, "waitEvent");
+  add<elapsed>(exports, "elapsed");
   add<memory_stats>(exports, "memoryStats");
   add<set_option>(exports, "setOption");
   add<get_option>(exports, "getOption");

@@ -200,6 +200,7 @@ void exec(const Napi::CallbackInfo& info) {
   args.n_in = static_cast<int32_t>(in.size());
   args.n_out = static_cast<int32_t>(out.size());
   args.n_attr = static_cast<int32_t>(attributes.size());
+  args.op = spec.name.c_str();
   gsa_error error;
   check(env, run(d.device, &args, &error), error, spec.name.c_str());
 }

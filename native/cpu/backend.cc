@@ -1,7 +1,13 @@
 // The CPU backend's entry in the C table of abi/gsa_abi.h.
+#include <chrono>
 #include <cstring>
 
 #include "device.h"
+
+// Work is done when it was submitted, so an event is a reading of the host's clock.
+struct gsa_event {
+  std::chrono::steady_clock::time_point time;
+};
 
 namespace gsa::cpu {
 
@@ -77,12 +83,35 @@ gsa_status get(gsa_device* device, const char* name, double* value, gsa_error* e
   return guard(error, [&] { *value = get_option(*device, name); });
 }
 
+gsa_status event_record(gsa_device*, gsa_event** event, gsa_error* error) {
+  return guard(error, [&] { *event = new gsa_event{std::chrono::steady_clock::now()}; });
+}
+
+gsa_status event_wait(gsa_device*, gsa_event*, gsa_error*) { return GSA_OK; }
+
+gsa_status event_elapsed(gsa_device*, gsa_event* from, gsa_event* to, double* milliseconds, gsa_error*) {
+  *milliseconds = std::chrono::duration<double, std::milli>(to->time - from->time).count();
+  return GSA_OK;
+}
+
+void event_free(gsa_device*, gsa_event* event) { delete event; }
+
+// Copied at once: a copy by another thread would see what ops write meanwhile.
+gsa_status read_start(gsa_device*, void* dst, const void* src, uint64_t bytes, gsa_read** read, gsa_error*) {
+  if (bytes > 0) std::memcpy(dst, src, bytes);
+  *read = nullptr;
+  return GSA_OK;
+}
+
+gsa_status read_end(gsa_device*, gsa_read*, gsa_error*) { return GSA_OK; }
+
 }  // namespace
 
 extern "C" const gsa_backend* gsa_backend_get(uint32_t abi_version) {
-  static const gsa_backend backend = {GSA_ABI_VERSION, kOps,         "cpu",    op_table(), device_count,
-                                      device_info,     device_open,  allocate, release,    copy,
-                                      synchronize,     memory_stats, set,      get};
+  static const gsa_backend backend = {GSA_ABI_VERSION, kOps,          "cpu",      op_table(), device_count,
+                                      device_info,     device_open,   allocate,   release,    copy,
+                                      synchronize,     memory_stats,  set,        get,        event_record,
+                                      event_wait,      event_elapsed, event_free, read_start, read_end};
   return abi_version == GSA_ABI_VERSION ? &backend : nullptr;
 }
 

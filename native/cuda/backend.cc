@@ -1,5 +1,7 @@
 // The CUDA backend's entry in the C table of abi/gsa_abi.h.
 #include "device.h"
+#include "event.h"
+#include "read.h"
 #include "status.h"
 
 namespace gsa::cuda {
@@ -76,6 +78,30 @@ gsa_status get(gsa_device* device, const char* name, double* value, gsa_error* e
   return guard(error, [&] { *value = get_option(*device, name); });
 }
 
+gsa_status record(gsa_device* device, gsa_event** event, gsa_error* error) {
+  return guard(error, [&] { *event = record_event(*device); });
+}
+
+gsa_status wait_event(gsa_device* device, gsa_event* event, gsa_error* error) {
+  return guard(error, [&] { wait_for(*device, *event); });
+}
+
+gsa_status elapsed(gsa_device* device, gsa_event* from, gsa_event* to, double* milliseconds,
+                   gsa_error* error) {
+  return guard(error, [&] { *milliseconds = elapsed_milliseconds(*device, *from, *to); });
+}
+
+void drop_event(gsa_device* device, gsa_event* event) { free_event(*device, event); }
+
+gsa_status start(gsa_device* device, void* dst, const void* src, uint64_t bytes, gsa_read** read,
+                 gsa_error* error) {
+  return guard(error, [&] { *read = start_read(*device, dst, src, bytes); });
+}
+
+gsa_status end(gsa_device* device, gsa_read* read, gsa_error* error) {
+  return guard(error, [&] { end_read(*device, read); });
+}
+
 }  // namespace
 }  // namespace gsa::cuda
 
@@ -83,6 +109,7 @@ extern "C" __attribute__((visibility("default"))) const gsa_backend* gsa_backend
   using namespace gsa::cuda;
   static const gsa_backend backend = {
       GSA_ABI_VERSION, kOps,        "cuda",      op_table(), device_count, device_info, device_open,
-      alloc,           free_memory, copy_memory, wait,       stats,        set,         get};
+      alloc,           free_memory, copy_memory, wait,       stats,        set,         get,
+      record,          wait_event,  elapsed,     drop_event, start,        end};
   return abi_version == GSA_ABI_VERSION ? &backend : nullptr;
 }

@@ -8,6 +8,12 @@ export interface NativeTensor {
   readonly [handleBrand]: true;
 }
 
+declare const eventBrand: unique symbol;
+/** An opaque, type-tagged point in a device's work; garbage collection frees it. */
+export interface NativeEvent {
+  readonly [eventBrand]: true;
+}
+
 /** One line of native/ops/ops.def. Names keep their marks: `x?` optional, `x*` n tensors, `x*?` n or none. */
 export interface NativeOp {
   readonly name: string;
@@ -70,6 +76,12 @@ export interface NativeAddon {
   ): void;
 
   synchronize(backend: BackendName, index: number): void;
+  /** A new event at the end of all work submitted before. */
+  recordEvent(backend: BackendName, index: number): NativeEvent;
+  /** Blocks until the device has reached the event. */
+  waitEvent(event: NativeEvent): void;
+  /** Milliseconds between two events of one device, by its own clock; blocks until both are reached. */
+  elapsed(from: NativeEvent, to: NativeEvent): number;
   memoryStats(backend: BackendName, index: number, resetPeak: boolean): NativeMemoryStats;
   setOption(backend: BackendName, index: number, name: string, value: number): void;
   getOption(backend: BackendName, index: number, name: string): number;

@@ -1,6 +1,6 @@
 import { GsaError, expected, show } from '../native/errors.js';
 import { ensureBackend, native } from '../native/load.js';
-import type { BackendName, NativeDeviceInfo, NativeMemoryStats } from '../native/types.js';
+import type { BackendName, NativeDeviceInfo, NativeEvent, NativeMemoryStats } from '../native/types.js';
 
 /** Where tensors live and ops run. Devices are values: `device('cpu') === device('cpu')`. */
 export class Device {
@@ -29,6 +29,12 @@ export class Device {
     native().synchronize(this.backend, this.index);
   }
 
+  /** Marks this point in the device's work, after everything submitted so far; returns at once.
+   * @throws GsaError DEVICE_LOST */
+  event(): DeviceEvent {
+    return new DeviceEvent(this, native().recordEvent(this.backend, this.index));
+  }
+
   /** Backend settings, for example `device('cpu').setOption('threads', 4)`. */
   setOption(name: string, value: number): void {
     native().setOption(this.backend, this.index, name, value);
@@ -37,6 +43,39 @@ export class Device {
   getOption(name: string): number {
     return native().getOption(this.backend, this.index, name);
   }
+}
+
+/** A point in the work of a device: between what was submitted before it and what comes after. On the CPU, whose work is
+ * done when a call returns, it is a reading of the host's clock. */
+export class DeviceEvent {
+  readonly device: Device;
+  readonly #handle: NativeEvent;
+
+  /** @internal Use Device.event(). */
+  constructor(on: Device, handle: NativeEvent) {
+    this.device = on;
+    this.#handle = handle;
+  }
+
+  /** Blocks until everything before this point is done. */
+  synchronize(): void {
+    native().waitEvent(this.#handle);
+  }
+
+  /** @internal */
+  static between(from: DeviceEvent, to: DeviceEvent): number {
+    return native().elapsed(from.#handle, to.#handle);
+  }
+}
+
+/** Milliseconds from one event to another of the same device (negative when `to` came first), by the device's clock, to
+ * about half a microsecond on a GPU. Blocks until both are reached.
+ * @throws GsaError INVALID_ARGUMENT for events of two devices, DEVICE_LOST */
+export function elapsedMs(from: DeviceEvent, to: DeviceEvent): number {
+  for (const [name, event] of Object.entries({ from, to }))
+    if (!(event instanceof DeviceEvent))
+      throw expected('an event of Device.event()', name, event, 'elapsedMs');
+  return DeviceEvent.between(from, to);
 }
 
 const known = new Map<string, Device>();
