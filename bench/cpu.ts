@@ -3,7 +3,7 @@
 import { parseArgs } from 'node:util';
 import { join } from 'node:path';
 import { BENCH_KINDS, runBench } from '#src/bench/bench.js';
-import { formatReport } from '#src/bench/report.js';
+import { formatReport, type BenchReport } from '#src/bench/report.js';
 import { writeFileAtomic } from '#src/io/atomic.js';
 import { packageRoot } from '#src/native/load.js';
 import { device } from '#src/tensor/device.js';
@@ -18,11 +18,12 @@ const cpu = device('cpu');
 const seconds = Number(values.seconds);
 if (!(seconds >= 0)) throw new Error(`Expected a number for --seconds but received "${values.seconds}"`);
 const command = `npm run bench -- --seconds ${values.seconds}`;
-const reports = BENCH_KINDS.map((kind) => {
-  const report = runBench(kind, { device: cpu, budgetMs: seconds * 1e3, command });
+const reports: BenchReport[] = [];
+for (const kind of BENCH_KINDS) {
+  const report = await runBench(kind, { device: cpu, budgetMs: seconds * 1e3, command });
   console.log(`${formatReport(report)}\n`);
-  return report;
-});
+  reports.push(report);
+}
 const out = values.out ?? join(packageRoot(), 'bench', 'results', 'cpu.json');
 writeFileAtomic(out, `${JSON.stringify(reports, null, 2)}\n`);
 console.log(out);

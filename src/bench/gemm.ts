@@ -3,117 +3,128 @@ import type { Device } from '../tensor/device.js';
 import { scope } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
 import { relativeError } from '../verify/compare.js';
-import { outputCheck, type BenchResult, type OutputCheck } from './report.js';
-import { shapeName } from './shape.js';
-import { measureTogether, type MeasureOptions, type Timing } from './timing.js';
+import { bounds, deviceError, outputCheck, type OutputCheck } from './check.js';
+import { gemmCount } from './counts.js';
+import { rates } from './peaks.js';
+import type { BenchContext, BenchResult } from './report.js';
+import { parseShape, shapeName } from './shape.js';
+import { measureTogether } from './timing.js';
 
 /** C[M, N] = A[M, K] B[K, N] */
-export interface GemmShape {
+interface GemmShape {
   readonly M: number;
   readonly N: number;
   readonly K: number;
 }
 
-export const GEMM_DIMENSIONS = ['M', 'N', 'K'] as const;
-
-/** Squares, and the products of a small model's step: projections, the vocabulary, and a weight's gradient. */
-export const GEMM_SHAPES: readonly GemmShape[] = [
-  { M: 256, N: 256, K: 256 },
-  { M: 512, N: 512, K: 512 },
-  { M: 1024, N: 1024, K: 1024 },
-  { M: 1536, N: 1536, K: 1536 },
-  { M: 2048, N: 256, K: 256 },
-  { M: 2048, N: 4096, K: 256 },
-  { M: 256, N: 1024, K: 2048 },
-];
-
-const SAMPLED_ROWS = 16;
-
-/** A sample of the rows of C against sums in double precision. */
-function checkRows(a: Float32Array, b: Float32Array, c: Float32Array, { M, N, K }: GemmShape): OutputCheck {
-  const rows = Math.min(M, SAMPLED_ROWS);
-  const actual = new Float64Array(rows * N);
-  const exact = new Float64Array(rows * N);
-  for (let r = 0; r < rows; r++) {
-    const i = Math.floor((r * (M - 1)) / Math.max(rows - 1, 1));
-    for (let k = 0; k < K; k++) {
-      const factor = a[i * K + k]!;
-      for (let j = 0; j < N; j++) exact[r * N + j]! += factor * b[k * N + j]!;
-    }
-    for (let j = 0; j < N; j++) actual[r * N + j] = c[i * N + j]!;
-  }
-  return outputCheck(`${rows} rows summed in float64`, relativeError(actual, exact), 1e-5);
+/** One way to get the product: operands as stored, and what is set before. */
+interface Way {
+  readonly variant: string | undefined;
+  readonly transA: boolean;
+  readonly transB: boolean;
+  readonly select: () => void;
 }
 
-/** Our own kernel and, where one was found, the BLAS, timed in turns. Devices without the "blas" setting have one way. */
-function variants(device: Device): { name: string | undefined; select: () => void }[] {
-  if (device.backend !== 'cpu') return [{ name: undefined, select: () => {} }];
+/** On the CPU our own kernel and, where one was found, the BLAS. On a GPU the layouts of a layer's three products, named
+ * like BLAS: NT is y = x Wᵀ, NN is dx = dy W, TN is dW = dyᵀ x. */
+function ways(device: Device): Way[] {
+  const plain = { transA: false, transB: false };
+  if (device.backend !== 'cpu')
+    return [
+      { variant: 'NT', transA: false, transB: true, select: () => {} },
+      { variant: 'NN', ...plain, select: () => {} },
+      { variant: 'TN', transA: true, transB: false, select: () => {} },
+    ];
   const before = device.getOption('blas');
   device.setOption('blas', 1);
   const found = device.getOption('blas') === 1;
-  const name = device.info().detail.replace(/^[^,]*, /, '');
+  const variant = device.info().detail.replace(/^[^,]*, /, '');
   device.setOption('blas', before);
-  const own = { name: 'own', select: () => device.setOption('blas', 0) };
-  return found ? [own, { name, select: () => device.setOption('blas', 1) }] : [own];
+  const own = { variant: 'own', ...plain, select: () => device.setOption('blas', 0) };
+  return found ? [own, { variant, ...plain, select: () => device.setOption('blas', 1) }] : [own];
 }
 
-function benchShape(device: Device, shape: GemmShape, options: MeasureOptions): BenchResult[] {
+const SAMPLED_ROWS = 16;
+const BAND = 64;
+
+/** Some elements of C, 16 rows by up to 256 columns in four bands, against sums in double precision. */
+function checkSample(a: Tensor, b: Tensor, c: Tensor, way: Way, { M, N, K }: GemmShape): OutputCheck {
+  const spread = (n: number, of: number, i: number) => Math.floor((i * (of - 1)) / Math.max(n - 1, 1));
+  const rows = Array.from({ length: Math.min(M, SAMPLED_ROWS) }, (_, i) =>
+    spread(Math.min(M, SAMPLED_ROWS), M, i),
+  );
+  const width = Math.min(N, BAND);
+  const bands = N <= 4 * BAND ? [] : [0, 1, 2, 3].map((i) => spread(4, N - width + 1, i));
+  if (bands.length === 0) for (let at = 0; at < N; at += width) bands.push(Math.min(at, N - width));
+  const slice = (x: Tensor, dim: number, start: number, length: number) =>
+    scope(() => x.narrow(dim, start, length).toFloat32());
+  const [actual, exact]: [number[], number[]] = [[], []];
+  for (const start of bands) {
+    const columns = slice(b, way.transB ? 0 : 1, start, width); // [K, width], transposed [width, K]
+    for (const i of rows) {
+      const row = slice(a, way.transA ? 1 : 0, i, 1);
+      const band = scope(() => c.narrow(0, i, 1).narrow(1, start, width).toFloat32());
+      for (let j = 0; j < width; j++) {
+        let sum = 0;
+        for (let k = 0; k < K; k++) sum += row[k]! * columns[way.transB ? j * K + k : k * width + j]!;
+        exact.push(sum);
+        actual.push(band[j]!);
+      }
+    }
+  }
+  const error = relativeError(actual, exact);
+  return outputCheck(`${actual.length} elements summed in float64`, error, bounds(c.dtype).output);
+}
+
+/** bfloat16: all of C against the product in float32. */
+function checkAll(a: Tensor, b: Tensor, c: Tensor, way: Way): OutputCheck[] {
+  if (c.dtype === 'float32') return [];
+  const error = scope(() =>
+    deviceError(c, matmul(a.to({ dtype: 'float32' }), b.to({ dtype: 'float32' }), way)),
+  );
+  return [outputCheck('everything in float32', error, bounds(c.dtype).output)];
+}
+
+function benchShape({ device, dtype, watch, measure, peaks }: BenchContext, shape: GemmShape): BenchResult[] {
   const { M, N, K } = shape;
   return scope(() => {
-    const a = Tensor.randn([M, K], { device, seed: 1 });
-    const b = Tensor.randn([K, N], { device, seed: 2 });
-    const [hostA, hostB] = [a.toFloat32(), b.toFloat32()];
-    const ways = variants(device);
-    const bodies = ways.map((way) => () => {
-      way.select();
-      scope(() => void matmul(a, b));
-      device.synchronize();
+    const all = ways(device).map((way) => {
+      const { transA, transB } = way;
+      return {
+        way,
+        a: Tensor.randn(transA ? [K, M] : [M, K], { device, dtype, seed: 1 }),
+        b: Tensor.randn(transB ? [N, K] : [K, N], { device, dtype, seed: 2 }),
+      };
     });
-    const timings = measureTogether(bodies, options);
-    return ways.map((way, i) => {
+    const product = ({ way, a, b }: (typeof all)[number]) => {
       way.select();
-      const check = checkRows(
-        hostA,
-        hostB,
-        scope(() => matmul(a, b).toFloat32()),
-        shape,
-      );
-      return gemmResult(shape, way.name, timings[i]!, timings[1], check);
+      return matmul(a, b, { transA: way.transA, transB: way.transB });
+    };
+    const bodies = all.map((one) => () => scope(() => void product(one)));
+    const timings = measureTogether(watch, bodies, measure);
+    return all.map((one, i) => {
+      const timing = timings[i]!;
+      const figures = rates(gemmCount(shape, dtype === 'float32' ? 4 : 2), timing.medianMs, peaks);
+      if (device.backend === 'cpu' && timings[1]) figures['ofBlas'] = timings[1].medianMs / timing.medianMs;
+      const checks = scope(() => {
+        const c = product(one);
+        const { way, a, b } = one;
+        return [checkSample(a, b, c, way, shape), ...checkAll(a, b, c, way)];
+      });
+      return { name: 'matmul', shape: shapeName(shape), variant: one.way.variant, timing, figures, checks };
     });
   });
 }
 
-function gemmResult(
-  shape: GemmShape,
-  variant: string | undefined,
-  timing: Timing,
-  blas: Timing | undefined,
-  check: OutputCheck,
-): BenchResult {
-  const gflops = (2 * shape.M * shape.N * shape.K) / (timing.medianMs * 1e6);
-  const figures: Record<string, number> = { gflops };
-  if (blas) figures['ofBlas'] = blas.medianMs / timing.medianMs;
-  return {
-    name: 'matmul',
-    shape: shapeName(shape),
-    variant,
-    timing,
-    figures,
-    check,
-  };
-}
-
-/** Single-precision matrix products. Leaves the device's settings as they were.
- * @param shapes default: GEMM_SHAPES */
-export function benchGemm(
-  device: Device,
-  shapes: readonly GemmShape[] = GEMM_SHAPES,
-  options: MeasureOptions = {},
-): BenchResult[] {
+/** Matrix products. Leaves the device's settings as they were.
+ * @throws GsaError INVALID_ARGUMENT for a malformed shape */
+export function benchGemm(context: BenchContext, texts: readonly string[]): BenchResult[] {
+  const { device } = context;
+  const shapes = texts.map((text) => parseShape(text, ['M', 'N', 'K'] as const));
   const cpu = device.backend === 'cpu';
   const before = cpu ? device.getOption('blas') : 0;
   try {
-    return shapes.flatMap((shape) => benchShape(device, shape, options));
+    return shapes.flatMap((shape) => benchShape(context, shape));
   } finally {
     if (cpu) device.setOption('blas', before);
   }

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync, realpathSync } from 'node:fs';
 import { cpus, loadavg, platform, release } from 'node:os';
 import { join } from 'node:path';
+import { nvidiaDriver } from '../native/driver.js';
 import { packageRoot } from '../native/load.js';
 import type { Device } from '../tensor/device.js';
 
@@ -10,7 +11,8 @@ export interface Stamp {
   readonly date: string;
   readonly command: string;
   readonly version: string;
-  /** The checkout's commit, with "-dirty" when files differ from it; null in an installed package. */
+  /** The checkout's commit, with "-dirty" when files differ from it, or the one that a bundle was made from; null in an
+   * installed package. */
   readonly commit: string | null;
   readonly node: string;
   readonly system: string;
@@ -22,8 +24,10 @@ export interface Stamp {
   readonly deviceName: string;
   /** Threads (CPU) or multiprocessors (CUDA). */
   readonly units: number;
-  /** Instruction set and BLAS, or driver and runtime versions. */
+  /** Instruction set and BLAS, or the CUDA versions of driver and runtime. */
   readonly detail: string;
+  /** Version of the GPU's kernel driver; null on the CPU. */
+  readonly driver: string | null;
 }
 
 function git(root: string, ...args: string[]): string {
@@ -45,6 +49,17 @@ export function commitOf(root: string): string | null {
   }
 }
 
+/** Written into the archive by `npm run bundle`. */
+const BUNDLED_COMMIT = 'COMMIT';
+
+function bundledCommit(root: string): string | null {
+  try {
+    return readFileSync(join(root, BUNDLED_COMMIT), 'utf8').trim();
+  } catch {
+    return null;
+  }
+}
+
 export function stamp(device: Device, command: string): Stamp {
   const root = packageRoot();
   const info = device.info();
@@ -52,7 +67,7 @@ export function stamp(device: Device, command: string): Stamp {
     date: new Date().toISOString(),
     command,
     version: (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }).version,
-    commit: commitOf(root),
+    commit: bundledCommit(root) ?? commitOf(root),
     node: process.version,
     system: `${platform()} ${release()}`,
     cpu: cpus()[0]?.model.trim() ?? 'unknown',
@@ -62,5 +77,6 @@ export function stamp(device: Device, command: string): Stamp {
     deviceName: info.name,
     units: info.units,
     detail: info.detail,
+    driver: device.backend === 'cuda' ? nvidiaDriver() : null,
   };
 }

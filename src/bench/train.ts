@@ -1,68 +1,88 @@
+import { performance } from 'node:perf_hooks';
 import { Tape } from '../autograd/tape.js';
 import { GSAForCausalLM, parameterCount } from '../models/index.js';
-import { AdamW, clipScale } from '../optim/index.js';
+import { AdamW, clipScale, decayGroups } from '../optim/index.js';
 import type { Device } from '../tensor/device.js';
-import { scope } from '../tensor/scope.js';
+import { keep, scope } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
-import { outputCheck, type BenchResult, type OutputCheck } from './report.js';
-import { shapeName } from './shape.js';
-import { measure, type MeasureOptions } from './timing.js';
+import { outputCheck, type OutputCheck } from './check.js';
+import type { Clock } from './clock.js';
+import { H100_BF16_FLOPS, trainCount } from './counts.js';
+import { MODEL_DIMENSIONS, modelConfig, type ModelShape } from './model_shape.js';
+import { randomIntegers } from './modules.js';
+import { rates } from './peaks.js';
+import type { BenchContext, BenchResult } from './report.js';
+import { parseShape, shapeName } from './shape.js';
+import { measurePhases, summarize } from './timing.js';
 
-/** A model and a batch. */
-export interface TrainShape {
-  /** Width, layers, heads, slots, vocabulary. */
-  readonly D: number;
-  readonly L: number;
-  readonly H: number;
-  readonly M: number;
-  readonly V: number;
-  /** Batch and tokens of each sequence. */
+interface TrainShape extends ModelShape {
+  /** Batch, and tokens of each sequence. */
   readonly B: number;
   readonly T: number;
 }
-
-export const TRAIN_DIMENSIONS = ['D', 'L', 'H', 'M', 'V', 'B', 'T'] as const;
-
-/** Models of about 1 and 6 million parameters. */
-export const TRAIN_SHAPES: readonly TrainShape[] = [
-  { D: 128, L: 2, H: 2, M: 32, V: 2048, B: 8, T: 256 },
-  { D: 256, L: 4, H: 4, M: 32, V: 4096, B: 4, T: 512 },
-];
 
 interface Batch {
   readonly ids: Tensor; // [B, T]
   readonly labels: Tensor;
 }
 
-/** Tokens drawn uniformly: a text makes no difference to the time. */
+/** Random tokens: a text makes no difference to the time. */
 function makeBatch(device: Device, { V, B, T }: TrainShape): Batch {
-  const draw = (seed: number) =>
-    scope(() => {
-      const normal = Tensor.randn([B, T], { device, seed }).toFloat32();
-      const tokens = Int32Array.from(normal, (x) =>
-        Math.min(V - 1, Math.floor((V * (Math.atan(x) + Math.PI / 2)) / Math.PI)),
-      );
-      return Tensor.from(tokens, [B, T], { device });
-    });
+  const draw = (seed: number) => Tensor.from(randomIntegers([B, T], V, seed), [B, T], { device });
   return { ids: draw(1), labels: draw(2) };
 }
 
-/** What a training does with a batch: forward, backward, clipping, AdamW. */
-function trainingStep(model: GSAForCausalLM, optimizer: AdamW, tape: Tape, { ids, labels }: Batch): void {
-  scope(() => {
-    const tokens = ids.size;
-    const loss = tape.run(() => model.loss(ids, labels, { tokens }).loss);
-    tape.backward(loss);
-    const { scale } = clipScale(model.parameters(), { maxNorm: 1, gradScale: 1 / tokens });
-    optimizer.step({ scale });
-    optimizer.zeroGrad();
-  });
-  model.device.synchronize();
+/** What a training does with a batch, in three phases. Each starts where the one before ended. */
+class Step {
+  readonly optimizer: AdamW;
+  readonly #tape = new Tape();
+  #loss: Tensor | null = null;
+  /** Mean loss of each step, to be read when the clock has stopped. */
+  readonly losses: Tensor[] = [];
+
+  constructor(
+    readonly model: GSAForCausalLM,
+    readonly batch: Batch,
+  ) {
+    this.optimizer = new AdamW(decayGroups(model.namedParameters(), 0.01), { lr: 3e-4, betas: [0.9, 0.95] });
+  }
+
+  readonly phases = [() => this.#forward(), () => this.#backward(), () => this.#update()];
+
+  #forward(): void {
+    const { ids, labels } = this.batch;
+    this.#loss = keep(this.#tape.run(() => this.model.loss(ids, labels, { tokens: ids.size }).loss));
+  }
+
+  #backward(): void {
+    this.#tape.backward(this.#loss!);
+    this.losses.push(this.#loss!);
+    this.#loss = null;
+  }
+
+  #update(): void {
+    scope(() => {
+      const { scale } = clipScale(this.model.parameters(), {
+        maxNorm: 1,
+        gradScale: 1 / this.batch.ids.size,
+      });
+      this.optimizer.step({ scale });
+      this.optimizer.zeroGrad();
+    });
+  }
+
+  dispose(): void {
+    this.#tape.dispose();
+    this.optimizer.dispose();
+    for (const loss of this.losses) loss.dispose();
+  }
 }
 
-/** The mean loss of the whole batch, one token after another with a carried state and with softmax on the host: other
- * code than the training's in the operator and in the loss. */
-function lossByTokens(model: GSAForCausalLM, { ids, labels }: Batch, { V, B, T }: TrainShape): number {
+/** The mean loss one token after another with a carried state and with softmax on the host: other code than the training's
+ * in the operator and in the loss. */
+function lossByTokens(model: GSAForCausalLM, { ids, labels }: Batch): number {
+  const [B, T] = ids.shape as [number, number];
+  const V = model.config.vocab_size;
   const [hostIds, hostLabels] = [ids.toHost() as Int32Array, labels.toHost() as Int32Array];
   let state = model.newState(B);
   let sum = 0;
@@ -91,47 +111,102 @@ function crossEntropyOf(logits: Float32Array, label: number): number {
   return top + Math.log(sum) - logits[label]!;
 }
 
-function checkLoss(model: GSAForCausalLM, batch: Batch, shape: TrainShape): OutputCheck {
-  const exact = lossByTokens(model, batch, shape);
-  const actual = scope(() => model.loss(batch.ids, batch.labels).loss.item()) / batch.ids.size;
-  return outputCheck('the loss token by token', Math.abs(actual - exact) / exact, 1e-5);
-}
+const CHECKED = { B: 2, T: 70 };
 
-function benchShape(device: Device, shape: TrainShape, options: MeasureOptions): BenchResult {
-  const { D, L, H, M, V, B, T } = shape;
-  const config = {
-    model_type: 'gsa',
-    hidden_size: D,
-    num_hidden_layers: L,
-    num_heads: H,
-    num_slots: M,
-    vocab_size: V,
-  };
+/** Made after the updates, so that what the timed steps made of the weights is part of the comparison. */
+function checkModel({ model, batch, losses }: Step): OutputCheck[] {
   return scope(() => {
-    using model = GSAForCausalLM.create(config, { device, seed: 1 });
-    using optimizer = new AdamW(model.namedParameters(), { lr: 1e-3 });
-    using tape = new Tape();
-    const batch = makeBatch(device, shape);
-    const timing = measure(() => trainingStep(model, optimizer, tape, batch), options);
-    device.memory({ resetPeak: true });
-    trainingStep(model, optimizer, tape, batch);
-    const figures = {
-      tokensPerSecond: (B * T) / (timing.medianMs / 1e3),
-      parameters: parameterCount(model.config),
-      peakMiB: device.memory().peakBytes / 2 ** 20,
-    };
-    // After the updates, so that what the timed steps made of the weights is part of the comparison.
-    const check = checkLoss(model, batch, shape);
-    return { name: 'training step', shape: shapeName(shape), timing, figures, check };
+    const [B, T] = batch.ids.shape as [number, number];
+    const [b, t] = [Math.min(B, CHECKED.B), Math.min(T, CHECKED.T)];
+    const cut = (x: Tensor) => scope(() => x.narrow(0, 0, b).narrow(1, 0, t).contiguousCopy());
+    const small = { ids: cut(batch.ids), labels: cut(batch.labels) };
+    const exact = lossByTokens(model, small);
+    const actual = model.loss(small.ids, small.labels, { tokens: b * t }).loss.item() / (b * t);
+    const error = Math.abs(actual - exact) / exact;
+    const means = losses.map((loss) => loss.item() / batch.ids.size);
+    // Every step sees the same tokens: it learns them.
+    const rise = means.every(Number.isFinite) ? Math.max(0, means.at(-1)! / means[0]! - 1) : NaN;
+    return [
+      outputCheck(
+        `the loss of ${b * t} tokens, one after another`,
+        error,
+        model.dtype === 'float32' ? 1e-5 : 1e-2,
+      ),
+      outputCheck('the rise from the first loss to the last', rise, 0),
+    ];
   });
 }
 
-/** Steps of a training in fp32: forward, backward, clipping, AdamW.
- * @param shapes default: TRAIN_SHAPES */
-export function benchTrain(
-  device: Device,
-  shapes: readonly TrainShape[] = TRAIN_SHAPES,
-  options: MeasureOptions = {},
-): BenchResult[] {
-  return shapes.map((shape) => benchShape(device, shape, options));
+const PHASES = ['forward', 'backward', 'optimizer'] as const;
+
+/** The same clock, which also notes the host's time from an idle device to an idle device. */
+function withWall(clock: Clock, device: Device, wall: number[]): Clock {
+  const laps = (bodies: readonly (() => void)[]): number[] => {
+    device.synchronize();
+    const started = performance.now();
+    const times = clock.laps(bodies);
+    wall.push(performance.now() - started);
+    return times;
+  };
+  return { name: clock.name, laps };
+}
+
+/** Rates at the host's time, which is what a training takes. */
+function stepFigures(
+  { device, dtype, peaks }: BenchContext,
+  parameters: number,
+  tokens: number,
+  wallMs: number,
+): Record<string, number> {
+  const count = trainCount(parameters, tokens);
+  const figures: Record<string, number> = { tokensPerSecond: tokens / (wallMs / 1e3), parameters };
+  Object.assign(figures, rates(count, wallMs, peaks));
+  if (device.backend === 'cuda' && dtype === 'bfloat16')
+    figures['mfu'] = count.flops / (wallMs / 1e3) / H100_BF16_FLOPS;
+  return figures;
+}
+
+function benchShape(context: BenchContext, shape: TrainShape): BenchResult[] {
+  const { device, dtype, watch, measure } = context;
+  const { B, T } = shape;
+  return scope(() => {
+    using model = GSAForCausalLM.create(modelConfig(shape), { device, dtype, seed: 1 });
+    const step = new Step(model, makeBatch(device, shape));
+    try {
+      device.memory({ resetPeak: true });
+      const wall: number[] = [];
+      // Layers that ran before have filled the caches: nothing is to be cleared here.
+      const { phases, total } = measurePhases(
+        { clock: withWall(watch.clock, device, wall), prepare: () => {} },
+        step.phases,
+        measure,
+      );
+      const wallMs = summarize(wall.slice(total.warmup), total.warmup).medianMs;
+      const peakGiB = device.memory().peakBytes / 2 ** 30;
+      const parameters = parameterCount(model.config);
+      const figures = { ...stepFigures(context, parameters, B * T, wallMs), peakGiB, wallMs };
+      const checks = checkModel(step);
+      const name = shapeName(shape);
+      const whole = { name: 'training step', shape: name, timing: total, figures, checks };
+      return [
+        whole,
+        ...phases.map((timing, i) => ({
+          name: `training step: ${PHASES[i]}`,
+          shape: name,
+          timing,
+          figures: { ofStep: timing.medianMs / total.medianMs },
+          checks,
+        })),
+      ];
+    } finally {
+      step.dispose();
+    }
+  });
+}
+
+/** Steps of a training: forward, backward, and clipping with AdamW; in bfloat16 with float32 master copies.
+ * @throws GsaError INVALID_ARGUMENT for a malformed shape */
+export function benchTrain(context: BenchContext, texts: readonly string[]): BenchResult[] {
+  const shapes = texts.map((text) => parseShape(text, [...MODEL_DIMENSIONS, 'B', 'T'] as const));
+  return shapes.flatMap((shape) => benchShape(context, shape));
 }

@@ -32,6 +32,14 @@ export function collect(value: string, earlier: string[] | undefined): string[] 
   return [...(earlier ?? []), value];
 }
 
+/** For options that take a list, "a,b", and may be given several times.
+ * @throws InvalidArgumentError (exit code 2) for an empty item */
+export function list(value: string, earlier: string[] | undefined): string[] {
+  const items = value.split(',').map((item) => item.trim());
+  if (items.includes('')) throw new InvalidArgumentError('Expected items separated by single commas.');
+  return [...(earlier ?? []), ...items];
+}
+
 /** Adds `--json`, which every command has. */
 export function withJson(command: Command): Command {
   return command.addOption(

@@ -1,8 +1,9 @@
 import { execFile } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
+import { nvidiaDriver } from '../native/driver.js';
 import { packageRoot } from '../native/load.js';
 import { runChild } from './child.js';
 
@@ -131,14 +132,5 @@ export async function systemGpus(): Promise<Gpus> {
     ({ stdout }) => stdout.split('\n').filter((line) => line.trim() !== ''),
     () => [],
   );
-  let driver: string | null = null;
-  try {
-    // "... Open Kernel Module for x86_64  580.159.04  Release Build ..."
-    driver =
-      /Kernel Module.*?\s(\d+(?:\.\d+)+)\s/.exec(readFileSync('/proc/driver/nvidia/version', 'utf8'))?.[1] ??
-      'unknown';
-  } catch {
-    // No NVIDIA kernel module.
-  }
-  return { driver, names };
+  return { driver: nvidiaDriver(), names };
 }
