@@ -1,5 +1,5 @@
 // What the host code of every backend uses to read and check the arguments of an op: C++ over gsa_abi.h, no
-// backend in it. Ops are `void op(gsa_device&, const Args&)` and throw OpError; guarded() is the only way
+// backend in it. Ops are `void op(gsa_device&, const Args&)` and throw OpError; guard() is the only way
 // into them from the C table, so that no exception crosses the ABI.
 #pragma once
 
@@ -143,6 +143,15 @@ class Args {
   const gsa_tensor* in_optional(int i) const { return raw_.in[i]; }
   const gsa_tensor* out_optional(int i) const { return raw_.out[i]; }
   double attr(int i) const { return raw_.attr[i]; }
+  const char* op() const { return raw_.op; }
+  // All tensors that are there.
+  template <typename Body>
+  void for_each(Body&& body) const {
+    for (int i = 0; i < raw_.n_in; ++i)
+      if (raw_.in[i]) body(*raw_.in[i]);
+    for (int i = 0; i < raw_.n_out; ++i)
+      if (raw_.out[i]) body(*raw_.out[i]);
+  }
   int n_in() const { return raw_.n_in; }
   int n_out() const { return raw_.n_out; }
 
@@ -178,11 +187,5 @@ inline gsa_status guard(gsa_error* error, Body&& body) noexcept {
 }
 
 using Op = void (*)(gsa_device&, const Args&);
-
-// An entry of the C op table.
-template <Op op>
-gsa_status guarded(gsa_device* device, const gsa_args* args, gsa_error* error) {
-  return guard(error, [&] { op(*device, Args(*args)); });
-}
 
 }  // namespace gsa

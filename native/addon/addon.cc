@@ -8,6 +8,7 @@
 #include "event.h"
 #include "exec.h"
 #include "tensor.h"
+#include "transfer.h"
 
 namespace gsa::addon {
 
@@ -46,7 +47,7 @@ void add(Napi::Object& exports, const char* name) {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   pin_library();
-  env.SetInstanceData(new std::shared_ptr<Counters>(std::make_shared<Counters>()));
+  env.SetInstanceData(new ThreadState());
   exports.Set("abiVersion", GSA_ABI_VERSION);
   add<list_ops>(exports, "ops");
   add<load_backend>(exports, "loadBackend");
@@ -58,6 +59,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add<dispose>(exports, "dispose");
   add<write>(exports, "write");
   add<read>(exports, "read");
+  add<read_async>(exports, "readAsync");
   add<exec>(exports, "exec");
   add<synchronize>(exports, "synchronize");
   add<record_event>(exports, "recordEvent");

@@ -1,12 +1,10 @@
 #include "tensor.h"
 
-#include <algorithm>
-#include <cstring>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "../abi/args.h"
+#include "transfer.h"
 #include "values.h"
 
 namespace gsa::addon {
@@ -62,11 +60,6 @@ Napi::Value make_handle(Napi::Env env, std::unique_ptr<Tensor> tensor) {
   return Napi::Value(env, handle);
 }
 
-const std::shared_ptr<Counters>& counters_of(Napi::Env env) {
-  auto* counters = env.GetInstanceData<std::shared_ptr<Counters>>();
-  return *counters;
-}
-
 int64_t first_element(const Tensor& tensor) {
   const auto* start = static_cast<const char*>(tensor.storage->data);
   return (static_cast<const char*>(tensor.view.data) - start) / dtype_bytes(tensor.view.dtype);
@@ -89,74 +82,7 @@ void expect_inside(Napi::Env env, const gsa_tensor& view, int64_t first, int64_t
                 std::to_string(first) + " to " + std::to_string(last));
 }
 
-// What read() and write() need: a contiguous tensor and as many bytes as it has.
-uint64_t expect_same_size(Napi::Env env, const Tensor& tensor, const Bytes& bytes, const char* name) {
-  if (!is_contiguous(tensor.view))
-    throw_coded(env, "INVALID_ARGUMENT", nullptr,
-                "Expected a contiguous tensor but received a strided view; copy it with cast first");
-  const uint64_t size = static_cast<uint64_t>(element_count(tensor.view)) *
-                        static_cast<uint64_t>(dtype_bytes(tensor.view.dtype));
-  if (bytes.size != size) throw_range(env, std::to_string(size) + " bytes", name, std::to_string(bytes.size));
-  return size;
-}
-
 }  // namespace
-
-namespace {
-
-// Garbage collection is told of the most host memory that tensors ever held, not of every rise and fall: V8
-// starts a full collection for every 64 MiB that it learns of, and a training step, which disposes of all it
-// makes, would pay for dozens. A program that forgets to dispose goes past its mark and is collected.
-void tell_garbage_collector(Napi::Env env, Counters& counters) {
-  constexpr int64_t kStep = 16 << 20;
-  if (counters.host_bytes <= counters.host_bytes_told) return;
-  const int64_t more = (counters.host_bytes - counters.host_bytes_told + kStep - 1) / kStep * kStep;
-  int64_t total;
-  if (napi_adjust_external_memory(env, more, &total) == napi_ok) counters.host_bytes_told += more;
-}
-
-// The device's memory is not V8's to bound, but tensors that were forgotten there go only with their handles.
-// A program that disposes of what it makes passes ever higher marks, so a few times; where garbage was found
-// the mark falls back to what is in use.
-void collect_device_garbage(Napi::Env env, Counters& counters) {
-  constexpr int64_t kSlack = int64_t{1} << 30, kAnyBound = int64_t{1} << 40;
-  const int64_t mark = counters.device_bytes + std::max(kSlack, counters.device_bytes / 4);
-  if (counters.finalized > counters.finalized_at_mark) {
-    counters.device_mark = std::min(counters.device_mark, mark);
-    counters.finalized_at_mark = counters.finalized;
-  }
-  if (counters.device_bytes <= counters.device_mark) return;
-  counters.device_mark = mark;
-  int64_t total;  // more than V8 tolerates makes it collect at once
-  napi_adjust_external_memory(env, kAnyBound, &total);
-  napi_adjust_external_memory(env, -kAnyBound, &total);
-}
-
-bool in_host_memory(const Device& device) { return std::strcmp(device.backend->name, "cpu") == 0; }
-
-}  // namespace
-
-Storage::Storage(Napi::Env env, Device device, uint64_t bytes, std::shared_ptr<Counters> shared)
-    : device(device), bytes(bytes), counters(std::move(shared)) {
-  if (bytes > 0) {
-    gsa_error error;
-    check(env, device.backend->alloc(device.device, bytes, &data, &error), error);
-  }
-  ++counters->alive;
-  held() += static_cast<int64_t>(bytes);
-  tell_garbage_collector(env, *counters);
-  collect_device_garbage(env, *counters);
-}
-
-int64_t& Storage::held() const {
-  return in_host_memory(device) ? counters->host_bytes : counters->device_bytes;
-}
-
-Storage::~Storage() {
-  device.backend->free(device.device, data, bytes);
-  --counters->alive;
-  held() -= static_cast<int64_t>(bytes);
-}
 
 const Tensor& unwrap(const Napi::Value& value, const char* name) {
   static const Tensor disposed{};
@@ -189,7 +115,8 @@ Napi::Value create_tensor(const Napi::CallbackInfo& info) {
   const std::vector<int64_t> shape = read_integers(info[3], "the shape", 0, GSA_MAX_DIMS);
   const int64_t count = set_contiguous(env, tensor->view, shape);
   const int64_t bytes = multiply(env, count, dtype_bytes(tensor->view.dtype), "the shape");
-  tensor->storage = std::make_shared<Storage>(env, device, static_cast<uint64_t>(bytes), counters_of(env));
+  tensor->storage =
+      std::make_shared<Storage>(env, device, static_cast<uint64_t>(bytes), thread_state(env).counters);
   tensor->view.data = tensor->storage->data;
   return make_handle(env, std::move(tensor));
 }
@@ -227,30 +154,8 @@ void dispose(const Napi::CallbackInfo& info) {
   if (napi_remove_wrap(info.Env(), info[0], &data) == napi_ok) delete static_cast<Tensor*>(data);
 }
 
-void write(const Napi::CallbackInfo& info) {
-  const Tensor& tensor = unwrap_alive(info[0], "the tensor");
-  const Bytes source = read_bytes(info[1], "the source");
-  const uint64_t size = expect_same_size(info.Env(), tensor, source, "the source");
-  if (size == 0) return;
-  const Device& d = tensor.storage->device;
-  gsa_error error;
-  check(info.Env(),
-        d.backend->copy(d.device, tensor.view.data, source.data, size, GSA_HOST_TO_DEVICE, &error), error);
-}
-
-void read(const Napi::CallbackInfo& info) {
-  const Tensor& tensor = unwrap_alive(info[0], "the tensor");
-  const Bytes target = read_bytes(info[1], "the target");
-  const uint64_t size = expect_same_size(info.Env(), tensor, target, "the target");
-  if (size == 0) return;
-  const Device& d = tensor.storage->device;
-  gsa_error error;
-  check(info.Env(),
-        d.backend->copy(d.device, target.data, tensor.view.data, size, GSA_DEVICE_TO_HOST, &error), error);
-}
-
 Napi::Value leaks(const Napi::CallbackInfo& info) {
-  const Counters& counters = *counters_of(info.Env());
+  const Counters& counters = *thread_state(info.Env()).counters;
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("finalized", counters.finalized);
   result.Set("alive", counters.alive);

@@ -55,14 +55,16 @@ void throw_coded(Napi::Env env, const char* code, const char* op, const std::str
   throw error;
 }
 
+const char* code_of(gsa_status status) {
+  return status == GSA_INVALID_ARGUMENT ? "INVALID_ARGUMENT"
+         : status == GSA_UNSUPPORTED    ? "UNSUPPORTED"
+         : status == GSA_OUT_OF_MEMORY  ? "OUT_OF_MEMORY"
+         : status == GSA_DEVICE_LOST    ? "DEVICE_LOST"
+                                        : "INTERNAL";
+}
+
 void check(Napi::Env env, gsa_status status, const gsa_error& error, const char* op) {
-  if (status == GSA_OK) return;
-  const char* code = status == GSA_INVALID_ARGUMENT ? "INVALID_ARGUMENT"
-                     : status == GSA_UNSUPPORTED    ? "UNSUPPORTED"
-                     : status == GSA_OUT_OF_MEMORY  ? "OUT_OF_MEMORY"
-                     : status == GSA_DEVICE_LOST    ? "DEVICE_LOST"
-                                                    : "INTERNAL";
-  throw_coded(env, code, op, error.message);
+  if (status != GSA_OK) throw_coded(env, code_of(status), op, error.message);
 }
 
 int64_t read_integer(const Napi::Value& value, const char* name, int64_t least, int64_t most) {

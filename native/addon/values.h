@@ -25,6 +25,8 @@ std::string describe(const Napi::Value& value);
 
 // An Error with `code` (and `op` when not null), which src/native turns into a GsaError.
 [[noreturn]] void throw_coded(Napi::Env env, const char* code, const char* op, const std::string& message);
+// The code of a status other than GSA_OK.
+const char* code_of(gsa_status status);
 // Throws when the status is not GSA_OK.
 void check(Napi::Env env, gsa_status status, const gsa_error& error, const char* op = nullptr);
 

@@ -4,7 +4,6 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "../abi/args.h"
 #include "host.h"
 
 #if defined(__linux__)
@@ -39,13 +38,64 @@ void* system_allocate(uint64_t size) {
   return ptr;
 }
 
+void mend(char* data, uint64_t bytes) {
+  std::memset(data - debug_memory::kZone, debug_memory::kZoneByte, debug_memory::kZone);
+  std::memset(data + bytes, debug_memory::kZoneByte, debug_memory::kZone);
+}
+
 double mebibytes(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
 }  // namespace
 
-Allocator::Allocator() : memory_limit_(memory_limit_bytes()), cache_limit_(memory_limit_ / 4) {}
+Allocator::Allocator() : memory_limit_(memory_limit_bytes()), cache_limit_(memory_limit_ / 4) {
+  if (debug_memory::wanted()) ledger_ = std::make_unique<debug_memory::Ledger>();
+}
 
 void* Allocator::allocate(uint64_t bytes) {
+  if (!debugging()) return take(bytes);
+  ledger_->raise();
+  constexpr uint64_t kZones = 2 * debug_memory::kZone;
+  char* zone = static_cast<char*>(take(bytes > UINT64_MAX - kZones ? bytes : bytes + kZones));
+  char* data = zone + debug_memory::kZone;
+  std::memset(data, debug_memory::kPoison, bytes);
+  mend(data, bytes);
+  ledger_->add(data, bytes);
+  return data;
+}
+
+void Allocator::release(void* ptr, uint64_t bytes) noexcept {
+  if (!ptr || !debugging()) return give_back(ptr, bytes);
+  char* data = static_cast<char*>(ptr);
+  try {
+    inspect(ledger_->find(ptr), "when it was given back");
+    ledger_->remove(data);
+  } catch (const std::bad_alloc&) {  // no memory for the report
+  }
+  std::memset(data, debug_memory::kPoison, bytes);
+  give_back(data - debug_memory::kZone, bytes + 2 * debug_memory::kZone);
+}
+
+void Allocator::inspect(const debug_memory::Block& block, const char* when) {
+  if (!block.data) return;
+  const auto* data = reinterpret_cast<const unsigned char*>(block.data);
+  if (!ledger_->inspect(block, {data - debug_memory::kZone, data + block.bytes}, when))
+    mend(block.data, block.bytes);  // each finding is told once
+}
+
+void Allocator::inspect(const Args& args) {
+  args.for_each([&](const gsa_tensor& tensor) { inspect(ledger_->find(tensor.data), "after an op on it"); });
+  ledger_->raise();
+}
+
+void Allocator::overrun(uint64_t bytes) {
+  const debug_memory::Block block = ledger_->find_size(bytes);
+  if (!block.data)
+    fail(GSA_INVALID_ARGUMENT, "Expected the size of a live block but received %llu bytes",
+         static_cast<unsigned long long>(bytes));
+  block.data[bytes + 3] = 0;
+}
+
+void* Allocator::take(uint64_t bytes) {
   std::lock_guard<std::mutex> lock(mutex_);
   // Past 2^62 the rounding itself would overflow; no machine has it.
   const uint64_t size = bytes > (uint64_t{1} << 62) ? bytes : size_class(bytes);
@@ -58,7 +108,7 @@ void* Allocator::allocate(uint64_t bytes) {
   return ptr;
 }
 
-void Allocator::release(void* ptr, uint64_t bytes) noexcept {
+void Allocator::give_back(void* ptr, uint64_t bytes) noexcept {
   if (!ptr) return;
   std::lock_guard<std::mutex> lock(mutex_);
   const uint64_t size = size_class(bytes);

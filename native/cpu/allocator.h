@@ -7,10 +7,11 @@
 #include <cstdint>
 #include <deque>
 #include <list>
+#include <memory>
 #include <mutex>
 #include <unordered_map>
 
-#include "../abi/gsa_abi.h"
+#include "../abi/debug_memory.h"
 
 namespace gsa::cpu {
 
@@ -21,6 +22,10 @@ class Allocator {
   // Throws OpError(GSA_OUT_OF_MEMORY) when the memory limit or the machine has no room.
   void* allocate(uint64_t bytes);
   void release(void* ptr, uint64_t bytes) noexcept;
+
+  bool debugging() const { return ledger_ != nullptr; }
+  void inspect(const Args& args);  // the red zones of an op's tensors; throws what was found here or before
+  void overrun(uint64_t bytes);    // for tests: writes past the end of some block of that size
 
   gsa_memory_stats stats(bool reset_peak);
   uint64_t memory_limit();
@@ -38,6 +43,9 @@ class Allocator {
   };
   using BlockList = std::list<Block>;
 
+  void* take(uint64_t bytes);
+  void give_back(void* ptr, uint64_t bytes) noexcept;
+  void inspect(const debug_memory::Block& block, const char* when);
   void* take_cached(uint64_t size);
   void* allocate_fresh(uint64_t size, uint64_t requested);
   void evict_until(uint64_t cached_bytes);
@@ -48,6 +56,7 @@ class Allocator {
   uint64_t current_ = 0, peak_ = 0, cached_bytes_ = 0, allocations_ = 0;
   uint64_t memory_limit_, cache_limit_;
   bool poison_ = false;
+  std::unique_ptr<debug_memory::Ledger> ledger_;  // null unless memory is debugged
 };
 
 }  // namespace gsa::cpu

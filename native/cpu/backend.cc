@@ -17,8 +17,19 @@ namespace gsa::cpu {
 
 namespace {
 
+template <Op op>
+gsa_status run(gsa_device* device, const gsa_args* raw, gsa_error* error) {
+  return guard(error, [&] {
+    const Args args(*raw);
+    if (!device->allocator.debugging()) return op(*device, args);
+    const debug_memory::Running running(args.op());
+    op(*device, args);
+    device->allocator.inspect(args);
+  });
+}
+
 const gsa_op_fn* op_table() {
-#define GSA_OP(name, inputs, outputs, attributes) guarded<&name>,
+#define GSA_OP(name, inputs, outputs, attributes) run<&name>,
   static const gsa_op_fn table[] = {
 #include "../ops/ops.def"
   };

@@ -39,9 +39,14 @@ const Option kOptions[] = {
      [](gsa_device& device) { return device.allocator.poison() ? 1.0 : 0.0; },
      [](gsa_device& device, double value) { device.allocator.set_poison(value != 0); }},
 };
+// Only while memory is debugged: setting it overruns a block of that many bytes, to show that it is noticed.
+const Option kOverrun = {"debug_overrun", 1, kMostBytes,
+                         [](gsa_device&) { return 0.0; },
+                         [](gsa_device& device, double value) { device.allocator.overrun(static_cast<uint64_t>(value)); }};
 // clang-format on
 
-const Option& find_option(const char* name) {
+const Option& find_option(const gsa_device& device, const char* name) {
+  if (device.allocator.debugging() && std::strcmp(name, kOverrun.name) == 0) return kOverrun;
   std::string known;
   for (const Option& option : kOptions) {
     if (std::strcmp(option.name, name) == 0) return option;
@@ -77,13 +82,13 @@ gsa_device_info describe_device() {
 }
 
 void set_option(gsa_device& device, const char* name, double value) {
-  const Option& option = find_option(name);
+  const Option& option = find_option(device, name);
   if (!(value >= option.least && value <= option.most && value == std::floor(value)))
     fail(GSA_INVALID_ARGUMENT, "Expected an integer from %.0f to %.0f for the option \"%s\" but received %g",
          option.least, option.most, name, value);
   option.set(device, value);
 }
 
-double get_option(gsa_device& device, const char* name) { return find_option(name).get(device); }
+double get_option(gsa_device& device, const char* name) { return find_option(device, name).get(device); }
 
 }  // namespace gsa::cpu

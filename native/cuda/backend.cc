@@ -1,7 +1,8 @@
 // The CUDA backend's entry in the C table of abi/gsa_abi.h.
+#include "copy.h"
 #include "device.h"
 #include "event.h"
-#include "read.h"
+#include "memory.h"
 #include "status.h"
 
 namespace gsa::cuda {
@@ -13,14 +14,27 @@ namespace gsa::cuda {
 
 namespace {
 
+// The way into everything on a device: a lost one refuses, and what shows that it is lost is remembered.
+template <typename Body>
+gsa_status on_device(gsa_device* device, gsa_error* error, Body&& body) {
+  const gsa_status status = guard(error, [&] {
+    expect_usable(*device);
+    body();
+  });
+  return status == GSA_OK ? status : diagnose(*device, status, error);
+}
+
 // An op launches on device.stream; that a launch was refused shows here, what goes wrong while it runs shows
 // later.
 template <Op op>
-gsa_status launched(gsa_device* device, const gsa_args* args, gsa_error* error) {
-  return guard(error, [&] {
+gsa_status launched(gsa_device* device, const gsa_args* raw, gsa_error* error) {
+  return on_device(device, error, [&] {
+    const Args args(*raw);
+    const debug_memory::Running running(args.op());
     select(*device);
-    op(*device, Args(*args));
+    op(*device, args);
     check(cudaPeekAtLastError(), "launching a kernel");
+    if (device->ledger) inspect(*device, args);
   });
 }
 
@@ -52,54 +66,56 @@ gsa_status device_open(int32_t index, gsa_device** device, gsa_error* error) {
 }
 
 gsa_status alloc(gsa_device* device, uint64_t bytes, void** ptr, gsa_error* error) {
-  return guard(error, [&] { *ptr = allocate(*device, bytes); });
+  return on_device(device, error, [&] { *ptr = allocate(*device, bytes); });
 }
 
 void free_memory(gsa_device* device, void* ptr, uint64_t bytes) { release(*device, ptr, bytes); }
 
 gsa_status copy_memory(gsa_device* device, void* dst, const void* src, uint64_t bytes, gsa_copy_kind kind,
                        gsa_error* error) {
-  return guard(error, [&] { copy(*device, dst, src, bytes, kind); });
+  return on_device(device, error, [&] { copy(*device, dst, src, bytes, kind); });
 }
 
 gsa_status wait(gsa_device* device, gsa_error* error) {
-  return guard(error, [&] { synchronize(*device); });
+  return on_device(device, error, [&] { synchronize(*device); });
 }
 
 gsa_status stats(gsa_device* device, gsa_memory_stats* found, int32_t reset_peak, gsa_error* error) {
-  return guard(error, [&] { *found = memory_stats(*device, reset_peak != 0); });
+  return on_device(device, error, [&] { *found = memory_stats(*device, reset_peak != 0); });
 }
 
 gsa_status set(gsa_device* device, const char* name, double value, gsa_error* error) {
-  return guard(error, [&] { set_option(*device, name, value); });
+  return on_device(device, error, [&] { set_option(*device, name, value); });
 }
 
 gsa_status get(gsa_device* device, const char* name, double* value, gsa_error* error) {
-  return guard(error, [&] { *value = get_option(*device, name); });
+  return on_device(device, error, [&] { *value = get_option(*device, name); });
 }
 
 gsa_status record(gsa_device* device, gsa_event** event, gsa_error* error) {
-  return guard(error, [&] { *event = record_event(*device); });
+  return on_device(device, error, [&] { *event = record_event(*device); });
 }
 
 gsa_status wait_event(gsa_device* device, gsa_event* event, gsa_error* error) {
-  return guard(error, [&] { wait_for(*device, *event); });
+  return on_device(device, error, [&] { wait_for(*device, *event); });
 }
 
 gsa_status elapsed(gsa_device* device, gsa_event* from, gsa_event* to, double* milliseconds,
                    gsa_error* error) {
-  return guard(error, [&] { *milliseconds = elapsed_milliseconds(*device, *from, *to); });
+  return on_device(device, error, [&] { *milliseconds = elapsed_milliseconds(*device, *from, *to); });
 }
 
 void drop_event(gsa_device* device, gsa_event* event) { free_event(*device, event); }
 
 gsa_status start(gsa_device* device, void* dst, const void* src, uint64_t bytes, gsa_read** read,
                  gsa_error* error) {
-  return guard(error, [&] { *read = start_read(*device, dst, src, bytes); });
+  return on_device(device, error, [&] { *read = start_read(*device, dst, src, bytes); });
 }
 
 gsa_status end(gsa_device* device, gsa_read* read, gsa_error* error) {
-  return guard(error, [&] { end_read(*device, read); });
+  // Also on a lost device: the read must be freed.
+  const gsa_status status = guard(error, [&] { end_read(*device, read); });
+  return status == GSA_OK ? status : diagnose(*device, status, error);
 }
 
 }  // namespace

@@ -1,13 +1,15 @@
 #include "device.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <memory>
 #include <string>
 
+#include "fault.h"
+#include "memory.h"
 #include "status.h"
 
 namespace gsa::cuda {
@@ -16,8 +18,6 @@ namespace {
 
 constexpr int kArchitectureMajor = 9;              // sm_90a: code for it runs on nothing else
 constexpr double kMostBytes = 9007199254740992.0;  // 2^53: what a JavaScript number carries exactly
-
-double mebibytes(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
 void expect_index(int32_t index) {
   const int32_t count = count_devices();
@@ -33,6 +33,7 @@ gsa_device* create_device(int32_t index) {
          kArchitectureMajor, properties.name, properties.major, properties.minor);
   check(cudaSetDevice(index), "selecting the device");
   auto device = std::make_unique<gsa_device>();
+  if (debug_memory::wanted()) device->ledger = std::make_unique<debug_memory::Ledger>();
   device->index = index;
   device->multiprocessors = properties.multiProcessorCount;
   device->memory_limit = properties.totalGlobalMem;
@@ -43,6 +44,12 @@ gsa_device* create_device(int32_t index) {
   check(cudaMemPoolSetAttribute(device->pool, cudaMemPoolAttrReleaseThreshold, &keep),
         "setting up the memory pool");
   return device.release();
+}
+
+// "1" in an environment variable that only tests set.
+bool set_to_1(const char* variable) {
+  const char* value = std::getenv(variable);
+  return value && std::strcmp(value, "1") == 0;
 }
 
 struct Option {
@@ -69,9 +76,18 @@ const Option kOptions[] = {
      [](gsa_device& device) { return static_cast<double>(device.cache_limit); },
      set_cache_limit},
 };
+// For tests, each only under its environment variable: see memory.h and fault.h.
+const Option kOverrun = {"debug_overrun",
+     [](gsa_device&) { return 0.0; },
+     [](gsa_device& device, double value) { overrun(device, static_cast<uint64_t>(value)); }};
+const Option kTrap = {"debug_trap",
+     [](gsa_device&) { return 0.0; },
+     [](gsa_device& device, double) { trap(device); }};
 // clang-format on
 
-const Option& find_option(const char* name) {
+const Option& find_option(const gsa_device& device, const char* name) {
+  if (device.ledger && std::strcmp(name, kOverrun.name) == 0) return kOverrun;
+  if (std::strcmp(name, kTrap.name) == 0 && set_to_1("FLASH_GSA_DEBUG_FAULTS")) return kTrap;
   std::string known;
   for (const Option& option : kOptions) {
     if (std::strcmp(option.name, name) == 0) return option;
@@ -92,17 +108,50 @@ int32_t count_devices() {
   return count;
 }
 
-gsa_device& open_device(int32_t index) {
-  static std::mutex mutex;
+static std::mutex open_mutex;
+
+static std::map<int32_t, gsa_device*>& open_devices() {
   static auto* const devices = new std::map<int32_t, gsa_device*>();
-  std::lock_guard<std::mutex> lock(mutex);
-  const auto found = devices->find(index);
-  if (found != devices->end()) return *found->second;
+  return *devices;
+}
+
+gsa_device& open_device(int32_t index) {
+  std::lock_guard<std::mutex> lock(open_mutex);
+  const auto found = open_devices().find(index);
+  if (found != open_devices().end()) return *found->second;
   expect_index(index);
-  return *devices->emplace(index, create_device(index)).first->second;
+  return *open_devices().emplace(index, create_device(index)).first->second;
+}
+
+void expect_usable(const gsa_device& device) {
+  if (device.lost)
+    fail(GSA_DEVICE_LOST, "cuda:%d was lost: %.400s", device.index, device.lost_reason.c_str());
+}
+
+gsa_status diagnose(gsa_device& device, gsa_status status, gsa_error* error) noexcept {
+  if (status != GSA_DEVICE_LOST && status != GSA_INTERNAL) return status;
+  gsa_error found;
+  // cuBLASLt has codes of its own for a context that is gone.
+  if (status == GSA_INTERNAL) {
+    const gsa_status now =
+        guard(&found, [&] { check(cudaStreamQuery(device.stream), "looking at the device"); });
+    if (now != GSA_DEVICE_LOST) return status;
+    report(error, now, found.message);
+  }
+  std::lock_guard<std::mutex> lock(device.mutex);
+  if (!device.lost) {
+    device.lost_reason = error ? error->message : "an earlier call failed";
+    device.lost = true;
+  }
+  return GSA_DEVICE_LOST;
 }
 
 gsa_device_info describe_device(int32_t index) {
+  {
+    std::lock_guard<std::mutex> lock(open_mutex);
+    const auto found = open_devices().find(index);
+    if (found != open_devices().end()) expect_usable(*found->second);
+  }
   expect_index(index);
   cudaDeviceProp properties;
   check(cudaGetDeviceProperties(&properties, index), "reading the device's properties");
@@ -127,79 +176,13 @@ gsa_device_info describe_device(int32_t index) {
 
 void select(const gsa_device& device) { check(cudaSetDevice(device.index), "selecting the device"); }
 
-[[noreturn]] static void out_of_memory(const gsa_device& device, uint64_t bytes) {
-  cudaGetLastError();
-  size_t free_bytes = 0, total_bytes = 0;
-  check(cudaMemGetInfo(&free_bytes, &total_bytes), "reading the device's memory");
-  fail(GSA_OUT_OF_MEMORY,
-       "Expected room for %.1f MiB on cuda:%d but %.1f MiB are in use here and %.1f of %.1f MiB are free; "
-       "dispose tensors or make the work smaller",
-       mebibytes(bytes), device.index, mebibytes(device.stats.current_bytes), mebibytes(free_bytes),
-       mebibytes(total_bytes));
-}
-
-void* allocate(gsa_device& device, uint64_t bytes) {
-  select(device);
-  std::lock_guard<std::mutex> lock(device.mutex);
-  if (bytes > device.memory_limit || device.stats.current_bytes > device.memory_limit - bytes)
-    fail(GSA_OUT_OF_MEMORY,
-         "Expected room for %.1f MiB but %.1f of %.1f MiB are in use; dispose tensors, make the work "
-         "smaller, or "
-         "raise the \"memory_limit\" option",
-         mebibytes(bytes), mebibytes(device.stats.current_bytes), mebibytes(device.memory_limit));
-  void* ptr = nullptr;
-  cudaError_t status = cudaMallocAsync(&ptr, bytes, device.stream);
-  if (status == cudaErrorMemoryAllocation) {
-    // What was freed may still be cached in pieces of other sizes: give it back and try once more.
-    cudaGetLastError();
-    cudaStreamSynchronize(device.stream);
-    cudaMemPoolTrimTo(device.pool, 0);
-    status = cudaMallocAsync(&ptr, bytes, device.stream);
-  }
-  if (status == cudaErrorMemoryAllocation) out_of_memory(device, bytes);
-  check(status, "allocating memory");
-  device.stats.current_bytes += bytes;
-  device.stats.peak_bytes = std::max(device.stats.peak_bytes, device.stats.current_bytes);
-  ++device.stats.allocations;
-  return ptr;
-}
-
-void release(gsa_device& device, void* ptr, uint64_t bytes) noexcept {
-  if (!ptr) return;
-  std::lock_guard<std::mutex> lock(device.mutex);
-  // There is nobody to tell: a device that refuses to free is lost, and the next call says so.
-  if (cudaSetDevice(device.index) == cudaSuccess) cudaFreeAsync(ptr, device.stream);
-  device.stats.current_bytes -= bytes;
-}
-
-void copy(gsa_device& device, void* dst, const void* src, uint64_t bytes, gsa_copy_kind kind) {
-  select(device);
-  const cudaMemcpyKind direction = kind == GSA_HOST_TO_DEVICE   ? cudaMemcpyHostToDevice
-                                   : kind == GSA_DEVICE_TO_HOST ? cudaMemcpyDeviceToHost
-                                                                : cudaMemcpyDeviceToDevice;
-  check(cudaMemcpyAsync(dst, src, bytes, direction, device.stream), "copying");
-  if (kind != GSA_DEVICE_TO_DEVICE) check(cudaStreamSynchronize(device.stream), "copying");
-}
-
 void synchronize(gsa_device& device) {
   select(device);
   check(cudaStreamSynchronize(device.stream), "waiting for the device");
 }
 
-gsa_memory_stats memory_stats(gsa_device& device, bool reset_peak) {
-  select(device);
-  uint64_t reserved = 0;
-  check(cudaMemPoolGetAttribute(device.pool, cudaMemPoolAttrReservedMemCurrent, &reserved),
-        "reading the memory pool");
-  std::lock_guard<std::mutex> lock(device.mutex);
-  gsa_memory_stats stats = device.stats;
-  stats.cached_bytes = reserved - std::min(reserved, stats.current_bytes);
-  if (reset_peak) device.stats.peak_bytes = device.stats.current_bytes;
-  return stats;
-}
-
 void set_option(gsa_device& device, const char* name, double value) {
-  const Option& option = find_option(name);
+  const Option& option = find_option(device, name);
   if (!(value >= 0 && value <= kMostBytes && value == std::floor(value)))
     fail(GSA_INVALID_ARGUMENT, "Expected an integer from 0 to 2^53 for the option \"%s\" but received %g",
          name, value);
@@ -209,7 +192,7 @@ void set_option(gsa_device& device, const char* name, double value) {
 }
 
 double get_option(gsa_device& device, const char* name) {
-  const Option& option = find_option(name);
+  const Option& option = find_option(device, name);
   std::lock_guard<std::mutex> lock(device.mutex);
   return option.get(device);
 }

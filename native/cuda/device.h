@@ -1,13 +1,18 @@
-// A CUDA device as a gsa_device: one stream that all work goes through, and the driver's stream-ordered
-// memory pool.
+// A CUDA device as a gsa_device: one stream that all work goes through, the driver's stream-ordered memory
+// pool and pinned memory for copies.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
+#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
+#include <string>
 
 #include "../abi/args.h"
+#include "../abi/debug_memory.h"
+#include "staging.h"
 
 struct gsa_device {
   int index;
@@ -15,10 +20,17 @@ struct gsa_device {
   cudaMemPool_t pool;
   int multiprocessors;
 
+  gsa::cuda::Staging staging;
+  std::mutex spill_mutex;  // whose copy uses the staging's shared block
+
   std::mutex mutex;  // guards what follows
   gsa_memory_stats stats;
   uint64_t memory_limit;
   uint64_t cache_limit;
+
+  std::atomic<bool> lost;
+  std::string lost_reason;                            // written once, before `lost`
+  std::unique_ptr<gsa::debug_memory::Ledger> ledger;  // null unless memory is debugged
 };
 
 namespace gsa::cuda {
@@ -29,13 +41,19 @@ gsa_device& open_device(int32_t index);  // the same object each time; never clo
 
 void* allocate(gsa_device& device, uint64_t bytes);
 void release(gsa_device& device, void* ptr, uint64_t bytes) noexcept;
-void copy(gsa_device& device, void* dst, const void* src, uint64_t bytes, gsa_copy_kind kind);
-void synchronize(gsa_device& device);
 gsa_memory_stats memory_stats(gsa_device& device, bool reset_peak);
+
+void synchronize(gsa_device& device);
 void set_option(gsa_device& device, const char* name, double value);
 double get_option(gsa_device& device, const char* name);
 
 // Makes the device current for the calling thread: every entry from outside starts with it.
 void select(const gsa_device& device);
+
+// After an error that its context does not survive a device is lost, for good: throws GSA_DEVICE_LOST then.
+void expect_usable(const gsa_device& device);
+// What a call that failed with `status` has shown: returns GSA_DEVICE_LOST, and remembers it, where the
+// context is gone, whichever library noticed; else `status`.
+gsa_status diagnose(gsa_device& device, gsa_status status, gsa_error* error) noexcept;
 
 }  // namespace gsa::cuda

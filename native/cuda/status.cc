@@ -4,7 +4,10 @@ namespace gsa::cuda {
 
 namespace {
 
+constexpr int kContained = 226;  // cudaErrorContained, unknown to older toolkits
+
 gsa_status classify(cudaError_t status) {
+  if (static_cast<int>(status) == kContained) return GSA_DEVICE_LOST;
   switch (status) {
     case cudaErrorMemoryAllocation:
       return GSA_OUT_OF_MEMORY;
@@ -28,6 +31,8 @@ gsa_status classify(cudaError_t status) {
     case cudaErrorLaunchFailure:
     case cudaErrorECCUncorrectable:
     case cudaErrorNvlinkUncorrectable:
+    case cudaErrorContextIsDestroyed:
+    case cudaErrorMpsClientTerminated:
       return GSA_DEVICE_LOST;
     default:
       return GSA_INTERNAL;

@@ -28,19 +28,28 @@ const CODES = [
   'INTERNAL',
 ];
 
-/** Every function of the addon, with its coded errors turned into GsaError. */
+/** What the addon threw, as a GsaError where it has a code. */
+function typedError(error: unknown): unknown {
+  const { code, op, message } = error as Error & { code?: unknown; op?: string };
+  return typeof code === 'string' && CODES.includes(code)
+    ? new GsaError(code as GsaErrorCode, message, { op, cause: error })
+    : error;
+}
+
+/** Every function of the addon, with its coded errors (also those of promises) turned into GsaError. */
 function typed(raw: NativeAddon): NativeAddon {
   const wrapped: Record<string, unknown> = { abiVersion: raw.abiVersion };
   for (const [name, fn] of Object.entries(raw)) {
     if (typeof fn !== 'function') continue;
     wrapped[name] = (...args: unknown[]) => {
       try {
-        return fn(...args);
+        const result: unknown = fn(...args);
+        if (!(result instanceof Promise)) return result;
+        return result.catch((error: unknown) => {
+          throw typedError(error);
+        });
       } catch (error) {
-        const { code, op, message } = error as Error & { code?: unknown; op?: string };
-        if (typeof code === 'string' && CODES.includes(code))
-          throw new GsaError(code as GsaErrorCode, message, { op, cause: error });
-        throw error;
+        throw typedError(error);
       }
     };
   }

@@ -66,6 +66,9 @@ export interface NativeAddon {
   write(tensor: NativeTensor, source: ArrayBufferView): void;
   /** Device to host, contiguous tensors only; blocks until the data is there. */
   read(tensor: NativeTensor, target: ArrayBufferView): void;
+  /** Device to host without waiting, contiguous tensors only: what the tensor holds at this point of the device's work,
+   * whatever happens to it afterwards. Promises of one device are settled in the order of their calls. */
+  readAsync(tensor: NativeTensor): Promise<ArrayBuffer>;
 
   /** Runs op number `op` (its place in ops()). All tensors must be on one device. Attributes as in ops.def. */
   exec(

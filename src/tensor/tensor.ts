@@ -202,7 +202,7 @@ export class Tensor {
     native().write(this.handle, source);
   }
 
-  /** A copy of the elements on the host in the dtype's own typed array; waits for the device. */
+  /** A copy of the elements on the host in the dtype's own typed array; blocks until the device is there. */
   toHost(): HostArray {
     if (!this.contiguous) {
       const dense = this.contiguousCopy();
@@ -217,19 +217,46 @@ export class Tensor {
     return host;
   }
 
-  /** The elements as numbers (bfloat16 and int64 converted). */
-  toFloat32(): Float32Array {
-    const host = this.toHost();
-    if (host instanceof Float32Array) return host;
-    if (host instanceof Uint16Array) return Float32Array.from(host, fromBFloat16);
-    return Float32Array.from(host as ArrayLike<number | bigint>, Number);
+  /** toHost() without blocking: the device's work and the event loop go on. The result is what the tensor holds at the
+   * call, also when it is written to or disposed of before the promise is settled. Promises of one device are settled
+   * in the order of their calls.
+   * @throws GsaError (as a rejection) USE_AFTER_DISPOSE, DEVICE_LOST */
+  async toHostAsync(): Promise<HostArray> {
+    const dense = this.contiguous ? null : this.contiguousCopy();
+    try {
+      const pending = native().readAsync((dense ?? this).handle);
+      dense?.dispose();
+      return new DTYPES[this.dtype].array(await pending);
+    } finally {
+      dense?.dispose();
+    }
   }
 
-  /** The one element of a tensor of size 1, as a number. */
+  /** The elements as numbers (bfloat16 and int64 converted). Blocks like toHost(). */
+  toFloat32(): Float32Array {
+    return toNumbers(this.toHost());
+  }
+
+  /** toFloat32() without blocking; see toHostAsync(). */
+  async toFloat32Async(): Promise<Float32Array> {
+    return toNumbers(await this.toHostAsync());
+  }
+
+  /** The one element of a tensor of size 1, as a number. Blocks like toHost(). */
   item(): number {
+    this.#expectOne();
+    return this.toFloat32()[0]!;
+  }
+
+  /** item() without blocking; see toHostAsync(). */
+  async itemAsync(): Promise<number> {
+    this.#expectOne();
+    return (await this.toFloat32Async())[0]!;
+  }
+
+  #expectOne(): void {
     void this.handle; // a disposed tensor is the more telling complaint
     if (this.size !== 1) throw expected('a tensor of one element', 'item()', shapeText(this.shape));
-    return this.toFloat32()[0]!;
   }
 
   contiguousCopy(): Tensor {
@@ -259,6 +286,12 @@ defineTensor((value) => value instanceof Tensor);
 
 function like(other: Tensor, options: TensorOptions): TensorOptions {
   return { dtype: options.dtype ?? other.dtype, device: options.device ?? other.device };
+}
+
+function toNumbers(host: HostArray): Float32Array {
+  if (host instanceof Float32Array) return host;
+  if (host instanceof Uint16Array) return Float32Array.from(host, fromBFloat16);
+  return Float32Array.from(host as ArrayLike<number | bigint>, Number);
 }
 
 function dtypeOfHost(data: HostArray | readonly number[]): DType {

@@ -74,6 +74,7 @@ const CASES: Case[] = [
   { name: 'dispose', valid: () => [tensor(2, 2)], takes: { 0: ['a disposed handle'] } },
   { name: 'write', valid: () => [tensor(2, 2), new Float32Array(4)] },
   { name: 'read', valid: () => [tensor(2, 2), new Float32Array(4)] },
+  { name: 'readAsync', valid: () => [tensor(2, 2)] },
   {
     name: 'exec',
     valid: () => [fill, [], [tensor(2, 2)], [1]],
