@@ -33,9 +33,10 @@ function label(mode: TextMode, x: number, y: number, text: string, options: Labe
   const { size = 12, anchor = 'start', color = COLOR.ink } = options;
   if (mode === 'text')
     return `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" font-size="${size}" text-anchor="${anchor}" fill="${color}">${escape(text)}</text>`;
-  const width = textWidth(text, size);
+  const drawn = text.replaceAll('×', 'x'); // which the stroke font has
+  const width = textWidth(drawn, size);
   const shift = anchor === 'start' ? 0 : anchor === 'middle' ? -width / 2 : -width;
-  return `<g transform="translate(${(x + shift).toFixed(1)} ${y.toFixed(1)})">${strokeText(text, size, color)}</g>`;
+  return `<g transform="translate(${(x + shift).toFixed(1)} ${y.toFixed(1)})">${strokeText(drawn, size, color)}</g>`;
 }
 
 type Line = { readonly kind: string } | { readonly row: Row; readonly factor: number };
