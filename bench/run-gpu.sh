@@ -6,7 +6,8 @@
 #
 # OUT receives KIND.json, KIND.log, peer-KIND.json, peer-KIND.log and comparison.{md,svg,png}. Peers are measured where
 # PYTHONPATH holds flash-linear-attention (gemm: where python3 has torch); PEERS=0 leaves them out. PEER_VERSION goes into
-# their stamp. A kind that fails is said and the next one runs; the exit code is then 1.
+# their stamp. SHAPES (comma-separated, for one KIND) replaces the kind's list. A second run into the same OUT replaces what it
+# measures again and compares all that is there. A kind that fails is said and the next one runs; the exit code is then 1.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$(realpath -m "${1:?usage: bench/run-gpu.sh OUT [KIND...]}")
@@ -45,16 +46,20 @@ step() {
   fi
 }
 
-inputs=()
 for kind in $kinds; do
-  step "$kind" bench "$kind" --device "$device" --json "$out/$kind.json" ${SECONDS_PER_CASE:+--seconds "$SECONDS_PER_CASE"}
-  [ -f "$out/$kind.json" ] && inputs+=(--ours "$out/$kind.json")
+  shapes=${SHAPES:-$(bench "$kind" --device "$device" --list | paste -sd,)}
+  step "$kind" bench "$kind" --device "$device" --shapes "$shapes" --json "$out/$kind.json" \
+    ${SECONDS_PER_CASE:+--seconds "$SECONDS_PER_CASE"}
   if [ "${PEERS:-1}" = 1 ]; then
-    shapes=$(bench "$kind" --device "$device" --list | paste -sd,)
     step "peer-$kind" python3 "$(peer "$kind")" --shapes "$shapes" --json "$out/peer-$kind.json" \
       ${PEER_VERSION:+--peer-version "$PEER_VERSION"}
-    [ -f "$out/peer-$kind.json" ] && inputs+=(--peer "$out/peer-$kind.json")
   fi
+done
+
+inputs=()
+for kind in gsa gemm modules train decode; do
+  [ -f "$out/$kind.json" ] && inputs+=(--ours "$out/$kind.json")
+  [ -f "$out/peer-$kind.json" ] && inputs+=(--peer "$out/peer-$kind.json")
 done
 step comparison "$node" .build/bench/compare/index.js "${inputs[@]}" --out "$out/comparison" --png
 cat "$out/comparison.md"

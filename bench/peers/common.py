@@ -94,6 +94,8 @@ def compile_variants_in_parallel():
     """Triton compiles the variants of a kernel one after another while it tunes; here all are compiled first, on every
     core, where no tuning result is stored yet. What is measured is the same."""
     from triton.runtime.autotuner import Autotuner
+    if not hasattr(Autotuner, 'check_disk_cache'):  # Triton before 3.2: it tunes as slowly as it does
+        return
     run, look_up = Autotuner.run, Autotuner.check_disk_cache
 
     def run_and_remember(self, *args, **kwargs):
