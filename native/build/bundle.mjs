@@ -4,7 +4,9 @@
 //   tar xf flash-gsa-VERSION-linux-x64.tar.xz && cd flash-gsa-VERSION
 //   ./flash-gsa doctor | verify | train | bench ...        ./run-tests [ava arguments]
 //
-// The same inputs give the same bytes: names sorted, one date (SOURCE_DATE_EPOCH, else that of the last commit), no owners.
+// The same sources, tools and dependencies give the same bytes, wherever the folder is: names sorted, one date
+// (SOURCE_DATE_EPOCH, else that of the last commit), no owners, one compression thread, no absolute paths.
+// `npm run bundle -- --check` proves it on the last commit (bundle_check.mjs).
 import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
@@ -12,17 +14,24 @@ import {
   existsSync,
   mkdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
 import { dirname, join, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { checkReproducible } from './bundle_check.mjs';
+import { REPORT, install } from './install.mjs';
+import { readJson, writeJson } from './stamp.mjs';
 
 const BUILD_ONLY = ['node-addon-api', 'node-gyp', 'cmake-js'];
 const FOR_TESTS = ['ava', 'fast-check'];
 /** They read or build the sources, which are not in the archive. */
 const TESTS_OF_SOURCES = ['architecture.test.js', 'native/install.test.js'];
+
+/** Above this the archive is refused: it is carried through narrow doors. */
+const LIMIT_BYTES = 50e6;
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
@@ -87,20 +96,58 @@ const LAUNCHERS = {
   'run-tests': 'cd "$here" && exec bin/node node_modules/ava/entrypoints/cli.mjs "$@"',
 };
 
+/** Both backends and all TypeScript, from the sources as they are now. */
+async function compile() {
+  const context = { root, env: process.env, execPath: process.execPath, nodeVersion: process.versions.node };
+  const status = await install({ ...context, say: (line) => console.error(line), complain: console.error });
+  if (status !== 0) throw new Error('Expected the native build to succeed but it did not');
+  const compiler = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
+  for (const project of ['tsconfig.json', 'tsconfig.test.json'])
+    run(process.execPath, [compiler, '-p', project], { cwd: root });
+}
+
+/** Whether a file of the product belongs into the archive: no maps or types, no test of the sources, and nothing that
+ * the compiler wrote from a source that is gone. */
+function current(file) {
+  if (/(\.map|\.d\.ts|__pycache__)$/.test(file)) return false;
+  const path = relative(root, file);
+  if (TESTS_OF_SOURCES.some((name) => path === join('.build', 'test', name))) return false;
+  const source = path.replace(/^dist/, 'src').replace(/^\.build./, '');
+  return source === path || !path.endsWith('.js') || existsSync(join(root, source.replace(/\.js$/, '.ts')));
+}
+
+/** What doctor shows of the build; when it was made and how long it took would differ each time. */
+function copyBuildReport(target) {
+  const { version, node, target: platform, addon, cuda } = readJson(join(root, REPORT));
+  const { built, compiler, flags } = addon;
+  const { built: builtCuda, cuda: toolkit, reason } = cuda;
+  writeJson(join(target, REPORT), {
+    version,
+    node,
+    target: platform,
+    addon: { built, compiler, flags },
+    cuda: { built: builtCuda, cuda: toolkit, reason },
+  });
+}
+
 function copyProduct(target) {
-  const required = ['package.json', 'LICENSE', 'README.md', 'dist', '.build', 'build/Release/flash_gsa.node'];
-  const optional = ['docs', 'build/flash-gsa-build.json', 'build-cuda/Release/gsa_cuda.so', 'test/fixtures'];
-  const left = new Set(TESTS_OF_SOURCES.map((file) => join(root, '.build', 'test', file)));
-  for (const path of [...required, ...optional]) {
-    if (existsSync(join(root, path))) {
-      const filter = (file) => !left.has(file) && !/\.(map|d\.ts)$/.test(file);
-      cpSync(join(root, path), join(target, path), { recursive: true, filter });
-    } else if (required.includes(path)) {
-      throw new Error(`Expected ${path} but it is missing; run "npm install && npm run build:test"`);
-    } else {
-      console.error(`left out: ${path} is not there`);
-    }
+  const compiled = ['package.json', 'LICENSE', 'README.md', 'docs', 'dist', '.build'];
+  const others = [
+    'build/Release/flash_gsa.node',
+    'test/fixtures',
+    'test/gpu',
+    'test/interop',
+    'bench/peers',
+    'bench/run-gpu.sh',
+  ];
+  const optional = ['build-cuda/Release/gsa_cuda.so'];
+  for (const path of [...compiled, ...others, ...optional]) {
+    if (existsSync(join(root, path)))
+      cpSync(join(root, path), join(target, path), { recursive: true, filter: current });
+    else if (optional.includes(path)) console.error(`left out: ${path} is not there`);
+    else throw new Error(`Expected ${path} but it is missing; run "npm install"`);
   }
+  copyBuildReport(target);
   mkdirSync(join(target, 'bin'));
   cpSync(process.execPath, join(target, 'bin', 'node'), { dereference: true });
   for (const [name, line] of Object.entries(LAUNCHERS)) {
@@ -114,32 +161,51 @@ function sourceDate() {
   return run('git', ['-C', root, 'log', '-1', '--format=%ct']).trim();
 }
 
-function main() {
-  const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-  const name = `flash-gsa-${manifest.version}`;
+/** Packs `folder` of `staging` into `archive`, which appears whole or not at all. */
+function pack(staging, folder, archive) {
+  const metadata = [
+    '--sort=name',
+    `--mtime=@${sourceDate()}`,
+    '--owner=0',
+    '--group=0',
+    '--numeric-owner',
+    '--mode=u+rw,go=u-w',
+    '--format=gnu',
+  ];
+  const partial = `${archive}.partial`;
+  run('tar', ['-C', staging, ...metadata, '-I', 'xz -T1 -6', '-cf', partial, folder]);
+  const bytes = statSync(partial).size;
+  if (bytes > LIMIT_BYTES)
+    throw new Error(`Expected at most ${LIMIT_BYTES} bytes but ${partial} has ${bytes}`);
+  renameSync(partial, archive);
+}
+
+async function bundle(archive, name, manifest) {
+  await compile();
   const staging = join(root, '.build-bundle');
-  const archive = join(root, `${name}-${process.platform}-${process.arch}.tar.xz`);
   rmSync(staging, { recursive: true, force: true });
   mkdirSync(join(staging, name), { recursive: true });
   try {
     copyProduct(join(staging, name));
     copyPackages(join(staging, name), manifest);
-    const date = sourceDate();
-    const order = [
-      '--sort=name',
-      `--mtime=@${date}`,
-      '--owner=0',
-      '--group=0',
-      '--numeric-owner',
-      '--mode=go=u-w',
-    ];
-    const partial = `${archive}.partial`;
-    run('tar', ['-C', staging, ...order, '-I', 'xz -T1 -6', '-cf', partial, name]);
-    run('mv', [partial, archive]);
+    pack(staging, name, archive);
   } finally {
     rmSync(staging, { recursive: true, force: true });
   }
+}
+
+async function main(args) {
+  if (args.some((arg) => arg !== '--check'))
+    throw new Error(`Expected --check or nothing but received ${args}`);
+  const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  const name = `flash-gsa-${manifest.version}`;
+  const archive = join(root, `${name}-${process.platform}-${process.arch}.tar.xz`);
+  if (args.length > 0) checkReproducible({ root, archive, date: sourceDate(), run });
+  else await bundle(archive, name, manifest);
   console.log(`${relative(process.cwd(), archive)} ${(statSync(archive).size / 1e6).toFixed(1)} MB`);
 }
 
-main();
+await main(process.argv.slice(2)).catch((error) => {
+  console.error(`error: ${error.message}`);
+  process.exitCode = 1;
+});

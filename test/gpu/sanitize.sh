@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Runs cases.ts under NVIDIA's compute-sanitizer (part of the CUDA toolkit): memcheck, racecheck and initcheck, all three by
+# default. In a checkout after `npm run build && npm run build:test`, or in the unpacked bundle:
+#
+#   test/gpu/sanitize.sh [memcheck|racecheck|initcheck]...
+#
+# Exit code 0: no tool found an error. The tools' reports are printed.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+node=node
+[ -x bin/node ] && node=bin/node
+sanitizer=${COMPUTE_SANITIZER:-$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)}
+[ $# -gt 0 ] || set -- memcheck racecheck initcheck
+status=0
+for tool in "$@"; do
+  echo "== $tool"
+  "$sanitizer" --tool "$tool" --error-exitcode 9 "$node" .build/test/gpu/cases.js || status=1
+done
+exit $status
