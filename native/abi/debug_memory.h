@@ -78,16 +78,18 @@ class Ledger {
     return {};
   }
 
-  // Whether the zones are whole; if not, the first finding is kept for raise().
+  // Whether the zones are whole; if not, the first finding is kept for raise(). All go to stderr too: the
+  // process may end before a call can throw.
   bool inspect(const Block& block, const Zones& zones, const char* when) {
     const std::string damage = describe(zones);
     if (damage.empty()) return true;
-    const std::string op = running_op ? running_op : "no op";
+    const std::string text = "Expected writes inside a block of " + std::to_string(block.bytes) +
+                             " bytes (made by " + (block.maker.empty() ? "the caller" : block.maker) +
+                             ") but " + damage + " were overwritten; found " + when + " with " +
+                             (running_op ? running_op : "no op") + " running";
+    std::fprintf(stderr, "flash-gsa: %s\n", text.c_str());
     std::lock_guard<std::mutex> lock(mutex_);
-    if (finding_.empty())
-      finding_ = "Expected writes inside a block of " + std::to_string(block.bytes) + " bytes (made by " +
-                 (block.maker.empty() ? "the caller" : block.maker) + ") but " + damage +
-                 " were overwritten; found " + when + " with " + op + " running";
+    if (finding_.empty()) finding_ = text;
     return false;
   }
 

@@ -10,10 +10,12 @@ namespace gsa::addon {
 
 int64_t CollectionMark::above(int64_t in_use) { return in_use + std::max(kSlack, in_use / 4); }
 
-bool CollectionMark::passed(int64_t in_use, double finalized) {
-  if (finalized > finalized_) {
-    finalized_ = finalized;
+bool CollectionMark::passed(int64_t in_use, int64_t collected) {
+  peak_ = std::max(peak_, in_use);
+  if (collected - collected_ >= kSlack / 2) {
+    collected_ = collected;
     mark_ = std::min(mark_, above(in_use));
+    before_ = 0;
     falls_left_ = patience_ = 1;
   }
   if (in_use > mark_ / 2) {
@@ -22,12 +24,15 @@ bool CollectionMark::passed(int64_t in_use, double finalized) {
     high_ = false;
     if (--falls_left_ == 0) {
       mark_ = above(in_use);
+      before_ = above(peak_);
+      peak_ = in_use;
       patience_ = std::min(patience_ * 2, int64_t{1} << 40);
       falls_left_ = patience_;
     }
   }
   if (in_use <= mark_) return false;
-  mark_ = above(in_use);
+  mark_ = std::max(above(in_use), before_);
+  collected_ = collected;
   return true;
 }
 
@@ -46,7 +51,7 @@ void tell_garbage_collector(Napi::Env env, Counters& counters) {
 
 void collect_device_garbage(Napi::Env env, Counters& counters) {
   constexpr int64_t kAnyBound = int64_t{1} << 40;
-  if (!counters.mark.passed(counters.device_bytes, counters.finalized)) return;
+  if (!counters.mark.passed(counters.device_bytes, counters.device_bytes_collected)) return;
   int64_t total;  // more than V8 tolerates makes it collect at once
   napi_adjust_external_memory(env, kAnyBound, &total);
   napi_adjust_external_memory(env, -kAnyBound, &total);
@@ -70,6 +75,11 @@ Storage::Storage(Napi::Env env, Device device, uint64_t bytes, std::shared_ptr<C
 
 int64_t& Storage::held() const {
   return in_host_memory(device) ? counters->host_bytes : counters->device_bytes;
+}
+
+void Storage::count_as_garbage() {
+  ++counters->finalized;
+  if (!in_host_memory(device)) counters->device_bytes_collected += static_cast<int64_t>(bytes);
 }
 
 Storage::~Storage() {

@@ -16,23 +16,26 @@ namespace gsa::addon {
 // makes must meet few of them, and one that forgets must not find the mark where an earlier, larger need has
 // left it:
 // - a collection moves the mark above what is in use then;
-// - where garbage was found, the mark comes down to what is in use;
-// - where use falls to half the mark, because a lot was disposed of, the mark follows too, but not at every
-// fall:
-//   at the first, and then after twice as many falls each time, until garbage is found again. A training step
-//   rises and falls once, so a million steps meet some twenty such marks.
+// - where it found much, the mark comes down to what is in use;
+// - where use falls to half the mark, because a lot was disposed of, the mark follows too. If the collection
+// that
+//   this brings finds nothing, the mark goes back to where it was before the fall, and twice as many falls
+//   as the last time pass before it follows again. A training step rises and falls once, so a million steps
+//   meet some twenty such collections.
 class CollectionMark {
  public:
-  // `in_use` bytes now; `finalized` storages of this thread so far. Whether to collect.
-  bool passed(int64_t in_use, double finalized);
+  // Bytes `in_use` now, and `collected` as garbage so far. Whether to collect.
+  bool passed(int64_t in_use, int64_t collected);
 
  private:
   static constexpr int64_t kSlack = int64_t{1} << 30;
   static int64_t above(int64_t in_use);
 
   int64_t mark_ = kSlack;
-  double finalized_ = 0;  // when last asked
-  bool high_ = false;     // use was above half the mark since the last fall
+  int64_t collected_ = 0;  // before the last collection
+  bool high_ = false;      // use was above half the mark since the last fall
+  int64_t peak_ = 0;       // of use since the mark last followed a fall
+  int64_t before_ = 0;     // where the mark goes back to
   int64_t falls_left_ = 1, patience_ = 1;
 };
 
@@ -43,6 +46,7 @@ struct Counters {
   int64_t host_bytes = 0;       // that live storages hold in host memory
   int64_t host_bytes_told = 0;  // that garbage collection knows of
   int64_t device_bytes = 0;     // that live storages hold elsewhere
+  int64_t device_bytes_collected = 0;
   CollectionMark mark;
 };
 
@@ -53,6 +57,8 @@ class Storage {
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
+
+  void count_as_garbage();  // when garbage collection is about to free it
 
   const Device device;
   const uint64_t bytes;

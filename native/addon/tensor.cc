@@ -43,7 +43,7 @@ int64_t set_contiguous(Napi::Env env, gsa_tensor& view, const std::vector<int64_
 
 void finalize(napi_env, void* data, void*) {
   auto* tensor = static_cast<Tensor*>(data);
-  if (tensor->storage.use_count() == 1) ++tensor->storage->counters->finalized;
+  if (tensor->storage.use_count() == 1) tensor->storage->count_as_garbage();
   delete tensor;
 }
 

@@ -88,6 +88,11 @@ withGpu(
       { shape: [31, 69], strides: [70, 1], offset: 1 },
       { shape: [2307], strides: [1], offset: 3 },
       { shape: [3, 33, 10, 7], strides: [0, 70, 7, 1], offset: 0 },
+      { shape: [2, 33, 35], strides: [35, 70, 1], offset: 0 }, // heads before tokens
+      { shape: [35, 2, 33], strides: [1, 35, 70], offset: 0 }, // a transposition with something in between
+      { shape: [2, 130, 9], strides: [5, 1, 140], offset: 0 }, // tiles that end early
+      { shape: [36, 32], strides: [64, 1], offset: 0 }, // whole vectors
+      { shape: [33], strides: [70], offset: 2 },
     ];
     for (const from of [0, 1, 2, 3])
       for (const to of [0, 1, 2, 3])

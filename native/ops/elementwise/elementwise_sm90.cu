@@ -87,20 +87,78 @@ Layout merge_dimensions(const gsa_tensor& x) {
   return l;
 }
 
-// Index: 32 bits where n allows, since a 64-bit division costs more than the copy.
-template <typename From, typename To, typename Index>
+// N elements at a time, of which N are neighbours in x too. Index: 32 bits where n allows, since a 64-bit
+// division costs more than the copy.
+template <typename From, typename To, int N, typename Index>
 __global__ void __launch_bounds__(kThreads)
     cast_strided_kernel(const From* __restrict__ x, To* __restrict__ y, Layout l, int64_t n) {
   const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
-  for (int64_t i = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x; i < n; i += step) {
+  const Index runs = static_cast<Index>(l.shape[l.ndim - 1]) / N;
+  for (int64_t i = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x; i < n / N; i += step) {
     Index rest = static_cast<Index>(i);
-    int64_t offset = 0;
-    for (int d = l.ndim - 1; d >= 0; --d) {
+    int64_t offset = (rest % runs) * N * l.strides[l.ndim - 1];
+    rest /= runs;
+    for (int d = l.ndim - 2; d >= 0; --d) {
       const Index extent = static_cast<Index>(l.shape[d]);
       offset += (rest % extent) * l.strides[d];
       rest /= extent;
     }
-    y[i] = convert<To>(x[offset]);
+    const Pack<From, N> v = *reinterpret_cast<const Pack<From, N>*>(x + offset);
+    Pack<To, N> w;
+#pragma unroll
+    for (int e = 0; e < N; ++e) w.x[e] = convert<To>(v.x[e]);
+    reinterpret_cast<Pack<To, N>*>(y)[i] = w;
+  }
+}
+
+constexpr int kTile = 64, kTileRows = 8;  // a tile of kTile x kTile elements, kTile / kTileRows rows a warp
+
+// A transposition: x runs along dimension `run` (stride 1), y along the last. Tiles of both go through shared
+// memory, so that reads and writes are whole lines. A tile is `row` elements along `run`, `column` along the
+// last dimension.
+template <typename From, typename To>
+__global__ void __launch_bounds__(kWarp* kTileRows)
+    cast_transposed_kernel(const From* __restrict__ x, To* __restrict__ y, Layout l, int run, int64_t tiles) {
+  __shared__ To s_tile[kTile][kTile + 4 / sizeof(To) + (sizeof(To) > 4)];
+  const int last = l.ndim - 1;
+  const int64_t row_tiles = (l.shape[run] + kTile - 1) / kTile,
+                column_tiles = (l.shape[last] + kTile - 1) / kTile;
+  for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+    const int64_t row0 = tile % row_tiles * kTile, column0 = tile / row_tiles % column_tiles * kTile;
+    int64_t rest = tile / row_tiles / column_tiles;
+    // Where the tile's first element is in x and in y, and how far apart rows are in y.
+    int64_t from = row0 + column0 * l.strides[last], to = column0, y_stride = l.shape[last], y_row = 0;
+    for (int d = last - 1; d >= 0; --d) {
+      if (d == run) {
+        y_row = y_stride;
+        to += row0 * y_stride;
+      } else {
+        from += rest % l.shape[d] * l.strides[d];
+        to += rest % l.shape[d] * y_stride;
+        rest /= l.shape[d];
+      }
+      y_stride *= l.shape[d];
+    }
+    const int64_t rows = l.shape[run] - row0, columns = l.shape[last] - column0;
+    From r_tile[kTile / kTileRows][kTile / kWarp];  // all loads before the first use
+#pragma unroll
+    for (int c = 0; c < kTile / kTileRows; ++c)
+#pragma unroll
+      for (int r = 0; r < kTile / kWarp; ++r) {
+        const int column = c * kTileRows + threadIdx.y, row = r * kWarp + threadIdx.x;
+        if (column < columns && row < rows) r_tile[c][r] = x[from + column * l.strides[last] + row];
+      }
+#pragma unroll
+    for (int c = 0; c < kTile / kTileRows; ++c)
+#pragma unroll
+      for (int r = 0; r < kTile / kWarp; ++r)
+        s_tile[r * kWarp + threadIdx.x][c * kTileRows + threadIdx.y] = convert<To>(r_tile[c][r]);
+    __syncthreads();
+    for (int row = threadIdx.y; row < kTile && row < rows; row += kTileRows)
+#pragma unroll
+      for (int column = threadIdx.x; column < kTile; column += kWarp)
+        if (column < columns) y[to + row * y_row + column] = s_tile[row][column];
+    __syncthreads();
   }
 }
 
@@ -160,24 +218,63 @@ bool aligned(size_t bytes, Pointers... pointers) {
   return ((reinterpret_cast<uintptr_t>(pointers) % bytes == 0) && ...);
 }
 
+// The dimension other than the last that x runs along, or -1 where there is none worth tiles.
+int transposed_dimension(const Layout& l) {
+  constexpr int64_t kLeast = 8;  // shorter runs fill too little of a tile
+  const int last = l.ndim - 1;
+  if (l.strides[last] == 1 || l.shape[last] < kLeast) return -1;
+  for (int d = 0; d < last; ++d)
+    if (l.strides[d] == 1 && l.shape[d] >= kLeast) return d;
+  return -1;
+}
+
+template <typename From, typename To>
+void launch_cast_transposed(gsa_device& device, const From* x, To* y, const Layout& l, int run) {
+  int64_t tiles = 1;
+  for (int d = 0; d < l.ndim; ++d)
+    tiles *= d == run || d == l.ndim - 1 ? (l.shape[d] + kTile - 1) / kTile : l.shape[d];
+  const dim3 threads(kWarp, kTileRows);
+  cast_transposed_kernel<From, To>
+      <<<grid_for(device, tiles, 1), threads, 0, device.stream>>>(x, y, l, run, tiles);
+}
+
+template <typename From, typename To, int N>
+void launch_cast_strided(gsa_device& device, const From* x, To* y, const Layout& l, int64_t n) {
+  const unsigned grid = grid_for(device, n / N, kThreads);
+  if (n < INT32_MAX)
+    cast_strided_kernel<From, To, N, uint32_t><<<grid, kThreads, 0, device.stream>>>(x, y, l, n);
+  else
+    cast_strided_kernel<From, To, N, uint64_t><<<grid, kThreads, 0, device.stream>>>(x, y, l, n);
+}
+
+// Whether every run of x along its last dimension is made of whole, aligned vectors of N.
+template <int N, typename From>
+bool runs_of_vectors(const From* x, const Layout& l) {
+  const int last = l.ndim - 1;
+  bool whole = l.strides[last] == 1 && l.shape[last] % N == 0 && aligned(N * sizeof(From), x);
+  for (int d = 0; d < last; ++d) whole = whole && l.strides[d] % N == 0;
+  return whole;
+}
+
 template <typename From, typename To>
 void launch_cast(gsa_device& device, const Cast& p) {
+  constexpr int kVector = 16 / std::max(sizeof(From), sizeof(To));
   const auto* x = static_cast<const From*>(p.x.data);
   auto* y = static_cast<To*>(p.y);
   const Layout l = merge_dimensions(p.x);
+  const bool y_aligned = aligned(kVector * sizeof(To), y);
   if (l.ndim == 0 || (l.ndim == 1 && l.strides[0] == 1)) {
-    constexpr int kVector = 16 / std::max(sizeof(From), sizeof(To));
     const unsigned grid = grid_for(device, (p.n + kVector - 1) / kVector, kThreads);
-    if (aligned(kVector * sizeof(From), x) && aligned(kVector * sizeof(To), y))
+    if (aligned(kVector * sizeof(From), x) && y_aligned)
       cast_dense_kernel<From, To, kVector><<<grid, kThreads, 0, device.stream>>>(x, y, p.n);
     else
       cast_dense_kernel<From, To, 1><<<grid, kThreads, 0, device.stream>>>(x, y, p.n);
+  } else if (const int run = transposed_dimension(l); run >= 0) {
+    launch_cast_transposed<From, To>(device, x, y, l, run);
+  } else if (y_aligned && runs_of_vectors<kVector>(x, l)) {
+    launch_cast_strided<From, To, kVector>(device, x, y, l, p.n);
   } else {
-    const unsigned grid = grid_for(device, p.n, kThreads);
-    if (p.n < INT32_MAX)
-      cast_strided_kernel<From, To, uint32_t><<<grid, kThreads, 0, device.stream>>>(x, y, l, p.n);
-    else
-      cast_strided_kernel<From, To, uint64_t><<<grid, kThreads, 0, device.stream>>>(x, y, l, p.n);
+    launch_cast_strided<From, To, 1>(device, x, y, l, p.n);
   }
 }
 
