@@ -7,9 +7,9 @@ export const OP_BOUNDS: Readonly<Record<VerifyDType, { output: number; gradient:
   bf16: { output: 1e-2, gradient: 1e-2 },
 };
 
-/** In bf16 an error may also not exceed this many times that of fp32 on the same inputs rounded to bf16, with what is
- * stored in bf16 rounded once more at the end: this rounding cannot be helped, anything far beyond it is the kernel's own
- * doing. */
+/** In bf16 an error may also not exceed this many times that of the same maths in fp32 on inputs rounded to bf16. Where
+ * storing the exact result in bf16 alone costs more than that, it is this many times the cost of storing: no program can
+ * do better than 1.41 times the larger of the two. */
 export const BF16_OVER_ROUNDED_INPUTS = 1.5;
 
 /** A gradient whose norm is below this share of dv's is a difference of numbers that float32 cannot tell apart (2^-23 is
