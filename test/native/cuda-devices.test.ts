@@ -88,9 +88,10 @@ withGpus(2)('two devices side by side: memory, ops, events, reads and workers of
   const mixed = t.throws(() => addon.exec(add, [x0, x1], [x0], [1, 1]), { code: 'INVALID_ARGUMENT' });
   t.regex(mixed!.message, /all tensors on one device/);
   for (const x of tensors) addon.dispose(x);
-  t.deepEqual(await Promise.all([0, 1, 0, 1].map((index, seed) => result(start(index, seed, 20)))), [
-    ...Array.from({ length: 4 }, () => ({ wrong: 0, alive: 0 })),
-  ]);
+  t.deepEqual(
+    await Promise.all([0, 1, 0, 1].map((index, seed) => result(start(index, seed, 20)))),
+    Array.from({ length: 4 }, () => ({ wrong: 0, alive: 0 })),
+  );
   for (const index of [0, 1]) {
     addon.synchronize('cuda', index);
     t.is(addon.memoryStats('cuda', index, false).currentBytes, before[index]!);

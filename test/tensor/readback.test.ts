@@ -84,12 +84,13 @@ for (const device of testDevices()) {
       exec('fill', {}, { y: x }, { value: i });
       const n = sizes[i % 20 === 0 ? 4 + ((i / 20) % 2) : i % 4]!;
       using part = x.narrow(0, 0, n);
-      reads.push(
-        part.toFloat32Async().then((values) => {
-          settled.push(i);
-          if (values.length !== n || values[0] !== i || values[n - 1] !== i) wrong.push(i);
-        }),
-      );
+      const pending = part.toFloat32Async();
+      const check = async () => {
+        const values = await pending;
+        settled.push(i);
+        if (values.length !== n || values[0] !== i || values[n - 1] !== i) wrong.push(i);
+      };
+      reads.push(check());
     }
     await Promise.all(reads);
     t.deepEqual(wrong, []);
