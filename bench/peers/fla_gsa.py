@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """flash-linear-attention's chunk_gsa in bfloat16 on the shapes of `flash-gsa bench gsa`: forward, forward and backward, and
-the memory that both need beyond their inputs. Gates and write strengths are bfloat16, as its layer makes them.
+the memory that both need beyond their inputs. Gates and write strengths are bfloat16, and key/value heads that several query
+heads share are repeated for them, as its layer does both (version bc3b101's kernels for shared heads end in an illegal
+memory access at K = V = 128, 32 heads over 8).
 
   PYTHONPATH=<flash-linear-attention> fla_gsa.py [--shapes B8T4096H4K512V512M64,...] [--seconds 0.2] [--json FILE]
 """
@@ -34,7 +36,8 @@ for shape in a.shapes.split(','):
     offsets = torch.tensor(document_offsets(T, n['DOC']), device='cuda') if 'DOC' in n else None
 
     def forward():
-        return chunk_gsa(*leaves, scale=1.0, cu_seqlens=offsets)[0]
+        shared = leaves[1:] if HQ == H else [t.repeat_interleave(HQ // H, dim=2) for t in leaves[1:]]
+        return chunk_gsa(q, *shared, scale=1.0, cu_seqlens=offsets)[0]
 
     def alone():
         with torch.no_grad():

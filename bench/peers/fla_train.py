@@ -45,12 +45,12 @@ def bench(shape):
         optimizer.zero_grad(set_to_none=True)
 
     for _ in range(a.warmup):
-        laps([forward, backward, update], flush=False)
+        laps([forward, backward, update])
     torch.cuda.reset_peak_memory_stats()
     times, wall = [], []
     for _ in range(a.steps):
         started = time.perf_counter()
-        times.append(laps([forward, backward, update], flush=False))
+        times.append(laps([forward, backward, update]))
         wall.append((time.perf_counter() - started) * 1e3)
     wall_ms, tokens = summary(wall)['medianMs'], n['B'] * n['T']
     by = 'fla.models GSA, bfloat16 autocast, torch.optim.AdamW(fused)'

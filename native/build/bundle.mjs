@@ -148,6 +148,8 @@ function copyProduct(target) {
     else throw new Error(`Expected ${path} but it is missing; run "npm install"`);
   }
   copyBuildReport(target);
+  // Measurements name the commit that they come from; the archive has no history to ask.
+  writeFileSync(join(target, 'COMMIT'), `${sourceCommit()}\n`);
   mkdirSync(join(target, 'bin'));
   cpSync(process.execPath, join(target, 'bin', 'node'), { dereference: true });
   for (const [name, line] of Object.entries(LAUNCHERS)) {
@@ -159,6 +161,13 @@ function copyProduct(target) {
 function sourceDate() {
   if (process.env.SOURCE_DATE_EPOCH) return process.env.SOURCE_DATE_EPOCH;
   return run('git', ['-C', root, 'log', '-1', '--format=%ct']).trim();
+}
+
+/** Of a checkout with changes "<commit>-dirty". SOURCE_COMMIT names it where the sources have no history. */
+function sourceCommit(revision = '--dirty') {
+  if (process.env.SOURCE_COMMIT) return process.env.SOURCE_COMMIT;
+  const describe = ['describe', '--always', '--abbrev=12', '--exclude=*', revision];
+  return run('git', ['-C', root, ...describe]).trim();
 }
 
 /** Packs `folder` of `staging` into `archive`, which appears whole or not at all. */
@@ -200,7 +209,8 @@ async function main(args) {
   const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
   const name = `flash-gsa-${manifest.version}`;
   const archive = join(root, `${name}-${process.platform}-${process.arch}.tar.xz`);
-  if (args.length > 0) checkReproducible({ root, archive, date: sourceDate(), run });
+  if (args.length > 0)
+    checkReproducible({ root, archive, date: sourceDate(), commit: sourceCommit('HEAD'), run });
   else await bundle(archive, name, manifest);
   console.log(`${relative(process.cwd(), archive)} ${(statSync(archive).size / 1e6).toFixed(1)} MB`);
 }

@@ -19,15 +19,16 @@ function sha256(path) {
 }
 
 /** The archive of the last commit, built in the new folder `folder`; `node_modules` are those of `root`. */
-function buildIn(folder, { root, archive, date, run }) {
+function buildIn(folder, { root, archive, date, commit, run }) {
   mkdirSync(folder, { recursive: true });
   const sources = join(folder, '..', 'sources.tar');
   run('git', ['-C', root, 'archive', '--format=tar', `--output=${sources}`, 'HEAD']);
   run('tar', ['-C', folder, '-xf', sources]);
+  const commit = run('git', ['-C', root, 'rev-parse', '--short=12', 'HEAD']).trim();
   symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
   run(process.execPath, [join(folder, 'native', 'build', 'bundle.mjs')], {
     cwd: folder,
-    env: { ...process.env, SOURCE_DATE_EPOCH: date },
+    env: { ...process.env, SOURCE_DATE_EPOCH: date, SOURCE_COMMIT: commit },
     stdio: ['ignore', 'inherit', 'inherit'],
   });
   return join(folder, basename(archive));
