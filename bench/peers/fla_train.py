@@ -37,7 +37,9 @@ def bench(shape):
             loss = model(ids, labels=ids).loss
 
     def backward():
+        nonlocal loss
         loss.backward()
+        loss = None  # or the next forward runs beside what this one's graph still holds
 
     def update():
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
