@@ -24,7 +24,6 @@ function buildIn(folder, { root, archive, date, commit, run }) {
   const sources = join(folder, '..', 'sources.tar');
   run('git', ['-C', root, 'archive', '--format=tar', `--output=${sources}`, 'HEAD']);
   run('tar', ['-C', folder, '-xf', sources]);
-  const commit = run('git', ['-C', root, 'rev-parse', '--short=12', 'HEAD']).trim();
   symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
   run(process.execPath, [join(folder, 'native', 'build', 'bundle.mjs')], {
     cwd: folder,
