@@ -55,6 +55,8 @@ withGpus(1)(
     const [small, large] = [4, 50 * 2 ** 20].map((n) => addon.tensor('cuda', 0, 0, [n]));
     (async () => {
       await Promise.all([addon.readAsync(small), addon.readAsync(small)]);
+      // Work that keeps the fault off until the reads are under way.
+      for (let i = 0; i < 800; i++) addon.exec(${fill}, [], [large], [i]);
       trap();
       const reads = [small, large, small].map((x) => addon.readAsync(x).then(() => 'read', (e) => e.code));
       console.log((await Promise.all(reads)).join());
