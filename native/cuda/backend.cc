@@ -24,14 +24,6 @@ gsa_status on_device(gsa_device* device, gsa_error* error, Body&& body) {
   return status == GSA_OK ? status : diagnose(*device, status, error);
 }
 
-// The last error is the thread's, and a lost device leaves its own there for good: it may be another
-// device's.
-void check_launches(const gsa_device& device) {
-  cudaError_t status = cudaPeekAtLastError();
-  if (means_lost(status)) status = cudaStreamQuery(device.stream);
-  if (status != cudaErrorNotReady) check(status, "launching a kernel");
-}
-
 // An op launches on device.stream; that a launch was refused shows here, what goes wrong while it runs shows
 // later.
 template <Op op>
@@ -41,7 +33,7 @@ gsa_status launched(gsa_device* device, const gsa_args* raw, gsa_error* error) {
     const debug_memory::Running running(args.op());
     select(*device);
     op(*device, args);
-    check_launches(*device);
+    check(cudaPeekAtLastError(), "launching a kernel");
     if (device->ledger) inspect(*device, args);
   });
 }

@@ -55,8 +55,6 @@ const char* advice(cudaError_t status) {
 
 }  // namespace
 
-bool means_lost(cudaError_t status) { return classify(status) == GSA_DEVICE_LOST; }
-
 void check(cudaError_t status, const char* doing) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // forget what is not sticky: it must not fail the next, innocent call

@@ -12,7 +12,4 @@ namespace gsa::cuda {
 // `doing` completes "CUDA failed while ...".
 void check(cudaError_t status, const char* doing);
 
-// Whether the context that gave this error is gone.
-bool means_lost(cudaError_t status);
-
 }  // namespace gsa::cuda
