@@ -18,11 +18,11 @@ function sha256(path) {
   return createHash('sha256').update(readFileSync(path)).digest('hex');
 }
 
-/** The archive of the last commit, built in the new folder `folder`; `node_modules` are those of `root`. */
+/** The archive of `commit`, built in the new folder `folder`; `node_modules` are those of `root`. */
 function buildIn(folder, { root, archive, date, commit, run }) {
   mkdirSync(folder, { recursive: true });
   const sources = join(folder, '..', 'sources.tar');
-  run('git', ['-C', root, 'archive', '--format=tar', `--output=${sources}`, 'HEAD']);
+  run('git', ['-C', root, 'archive', '--format=tar', `--output=${sources}`, commit]);
   run('tar', ['-C', folder, '-xf', sources]);
   symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
   run(process.execPath, [join(folder, 'native', 'build', 'bundle.mjs')], {
