@@ -76,9 +76,39 @@ function lay(
   return handles;
 }
 
+/** One call of exec(), as a probe sees it. */
+export interface OpCall {
+  readonly name: string;
+  readonly inputs: Readonly<Record<string, Operand>>;
+  readonly outputs: Readonly<Record<string, Operand>>;
+  readonly attributes: Readonly<Record<string, number>>;
+}
+
+/** Stands around every call of exec() and must call `run` once: for measuring what a computation is made of. */
+export type Probe = (call: OpCall, run: () => void) => void;
+
+let probe: Probe | null = null;
+
+/** Makes `next` the probe (null: none) and returns the one before it. */
+export function setProbe(next: Probe | null): Probe | null {
+  const previous = probe;
+  probe = next;
+  return previous;
+}
+
 /** Runs one op of native/ops/ops.def by name, with operands and attributes by their names there.
  * @throws GsaError with the op's name; see native/ops/<algorithm>/params.h for what each argument must be. */
 export function exec(
+  name: string,
+  inputs: Readonly<Record<string, Operand>>,
+  outputs: Readonly<Record<string, Operand>>,
+  attributes: Readonly<Record<string, number>>,
+): void {
+  if (probe === null) call(name, inputs, outputs, attributes);
+  else probe({ name, inputs, outputs, attributes }, () => call(name, inputs, outputs, attributes));
+}
+
+function call(
   name: string,
   inputs: Readonly<Record<string, Operand>>,
   outputs: Readonly<Record<string, Operand>>,
