@@ -1,10 +1,15 @@
 #include "gemm.h"
 
+#include <algorithm>
 #include <array>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "cublaslt_api.h"
 #include "library.h"
@@ -43,6 +48,14 @@ namespace {
 
 // What NVIDIA recommends for Hopper; smaller ones exclude some split-K algorithms.
 constexpr size_t kWorkspaceBytes = 32u << 20;
+
+// Products from this many operations on (some 20 us) try several algorithms at their first call. Which one
+// wins may differ from one process to the next, and with it the last bits; FLASH_GSA_GEMM_TRIALS=0 takes the
+// library's first guess everywhere.
+constexpr double kTriedFrom = 1e10;
+constexpr int kMostTried = 8;
+constexpr int kRounds = 3;
+constexpr float kClearly = 0.99f;
 
 void check_lt(int status, const char* doing) {
   if (status == 0) return;
@@ -107,12 +120,13 @@ void describe(Plan& plan, const Gemm& g) {
   plan.c = make_layout(g.c_dtype, g.n, g.m, g.ldc, g.batch, g.stride_c);
 }
 
-void choose(Plan& plan, lt::Handle handle, const Gemm& g) {
+// The library's guesses for this product, best first; throws when it has none.
+std::vector<lt::Heuristic> candidates(const Plan& plan, lt::Handle handle, const Gemm& g, int wanted) {
   const lt::Functions& f = lt::functions();
   lt::Preference preference = nullptr;
   check_lt(f.preference_create(&preference), "choosing an algorithm");
-  lt::Heuristic best{};
-  int found = 0;
+  std::vector<lt::Heuristic> found(static_cast<size_t>(wanted));
+  int count = 0;
   int set = f.preference_set(preference, lt::kMaxWorkspace, &kWorkspaceBytes, sizeof kWorkspaceBytes);
   // A and B change places, see Plan.
   const std::pair<int, const void*> starts[] = {
@@ -121,18 +135,49 @@ void choose(Plan& plan, lt::Handle handle, const Gemm& g) {
     const uint32_t bytes = alignment(pointer);
     if (!set) set = f.preference_set(preference, attribute, &bytes, sizeof bytes);
   }
-  const int chosen =
-      set ? set
-          : f.heuristic(handle, plan.desc, plan.a, plan.b, plan.c, plan.c, preference, 1, &best, &found);
+  const int status = set ? set
+                         : f.heuristic(handle, plan.desc, plan.a, plan.b, plan.c, plan.c, preference, wanted,
+                                       found.data(), &count);
   f.preference_destroy(preference);
-  if (chosen != 0 || found == 0)
+  if (status != 0 || count == 0)
     fail(GSA_UNSUPPORTED,
          "cuBLASLt has no algorithm for m %lld, n %lld, k %lld, batch %lld (cublasStatus_t %d)",
          static_cast<long long>(g.m), static_cast<long long>(g.n), static_cast<long long>(g.k),
-         static_cast<long long>(g.batch), chosen);
-  plan.algorithm = best.algorithm;
-  plan.workspace = best.workspace;
+         static_cast<long long>(g.batch), status);
+  found.resize(static_cast<size_t>(count));
+  return found;
 }
+
+bool tries_wanted() {
+  static const bool wanted = [] {
+    const char* setting = std::getenv("FLASH_GSA_GEMM_TRIALS");
+    return !setting || std::strcmp(setting, "0") != 0;
+  }();
+  return wanted;
+}
+
+// Where candidates are tried: a result of their own, since the product may add to what is there.
+struct Trial {
+  Trial(gsa_device& device, uint64_t bytes) : device(device) {
+    check(cudaEventCreate(&start), "timing a product");
+    check(cudaEventCreate(&stop), "timing a product");
+    if (cudaMallocAsync(&result, bytes, device.stream) != cudaSuccess) {
+      cudaGetLastError();
+      result = nullptr;
+    }
+  }
+  ~Trial() {
+    if (result) cudaFreeAsync(result, device.stream);
+    cudaEventDestroy(start);
+    cudaEventDestroy(stop);
+  }
+  Trial(const Trial&) = delete;
+  Trial& operator=(const Trial&) = delete;
+
+  gsa_device& device;
+  cudaEvent_t start = nullptr, stop = nullptr;
+  void* result = nullptr;
+};
 
 // Handle, plans and workspace of one device. Calls on a device are ordered by its stream, so one workspace
 // serves all.
@@ -146,23 +191,58 @@ class Context {
 
   void run(gsa_device& device, const Gemm& g) {
     std::lock_guard<std::mutex> lock(mutex_);
-    Plan& plan = plan_for(g);
-    const lt::Functions& f = lt::functions();
-    if (g.bias) check_lt(f.desc_set(plan.desc, lt::kBiasPointer, &g.bias, sizeof g.bias), "setting the bias");
-    check_lt(f.matmul(handle_, plan.desc, &g.alpha, g.b, plan.a, g.a, plan.b, &g.beta, g.c, plan.c, g.c,
-                      plan.c, &plan.algorithm, workspace_, plan.workspace, device.stream),
-             "multiplying");
+    Plan& plan = plan_for(device, g);
+    check_lt(launch(device, plan, plan.algorithm, plan.workspace, g, g.c), "multiplying");
   }
 
  private:
-  Plan& plan_for(const Gemm& g) {
+  int launch(gsa_device& device, Plan& plan, const lt::Algorithm& algorithm, size_t workspace, const Gemm& g,
+             void* result) {
+    const lt::Functions& f = lt::functions();
+    if (g.bias) check_lt(f.desc_set(plan.desc, lt::kBiasPointer, &g.bias, sizeof g.bias), "setting the bias");
+    return f.matmul(handle_, plan.desc, &g.alpha, g.b, plan.a, g.a, plan.b, &g.beta, g.c, plan.c, result,
+                    plan.c, &algorithm, workspace_, workspace, device.stream);
+  }
+
+  // The library's first guess, or for a large product the fastest of its first few on the operands at hand.
+  void choose(gsa_device& device, Plan& plan, const Gemm& g) {
+    const double operations = 2.0 * static_cast<double>(g.m * g.n) * static_cast<double>(g.k * g.batch);
+    const bool tries = operations >= kTriedFrom && tries_wanted();
+    const std::vector<lt::Heuristic> found = candidates(plan, handle_, g, tries ? kMostTried : 1);
+    const size_t best = found.size() > 1 ? fastest(device, plan, found, g) : 0;
+    plan.algorithm = found[best].algorithm;
+    plan.workspace = found[best].workspace;
+  }
+
+  // Index of the candidate with the shortest time, in rounds over all of them, so that a clock that moves
+  // meanwhile does it to all. The first keeps its place against what is not clearly faster.
+  size_t fastest(gsa_device& device, Plan& plan, const std::vector<lt::Heuristic>& found, const Gemm& g) {
+    const int64_t rows = g.batch > 1 ? (g.batch - 1) * g.stride_c + g.m * g.ldc : g.m * g.ldc;
+    const Trial trial(device, static_cast<uint64_t>(rows) * static_cast<uint64_t>(dtype_bytes(g.c_dtype)));
+    if (!trial.result) return 0;  // no room for a second result: the first guess is good too
+    std::vector<float> best(found.size(), INFINITY);
+    for (int round = 0; round <= kRounds; ++round)
+      for (size_t i = 0; i < found.size(); ++i) {
+        check(cudaEventRecord(trial.start, device.stream), "timing a product");
+        if (launch(device, plan, found[i].algorithm, found[i].workspace, g, trial.result) != 0) continue;
+        check(cudaEventRecord(trial.stop, device.stream), "timing a product");
+        check(cudaEventSynchronize(trial.stop), "timing a product");
+        float ms = 0;
+        check(cudaEventElapsedTime(&ms, trial.start, trial.stop), "timing a product");
+        if (round > 0) best[i] = std::min(best[i], ms);  // the first is for the caches
+      }
+    const size_t first = static_cast<size_t>(std::min_element(best.begin(), best.end()) - best.begin());
+    return best[first] < best[0] * kClearly ? first : 0;
+  }
+
+  Plan& plan_for(gsa_device& device, const Gemm& g) {
     const Key key = key_of(g);
     const auto found = plans_.find(key);
     if (found != plans_.end()) return found->second;
     Plan plan;
     try {
       describe(plan, g);
-      choose(plan, handle_, g);
+      choose(device, plan, g);
     } catch (...) {
       const lt::Functions& f = lt::functions();
       if (plan.desc) f.desc_destroy(plan.desc);

@@ -25,7 +25,8 @@ struct Gemm {
   const void* bias = nullptr;  // [n]
 };
 
-// The same call always takes the same algorithm (chosen once per shape), so results repeat bit for bit.
+// In a process the same call always takes the same algorithm (chosen once per shape), so results repeat bit
+// for bit there.
 void gemm(gsa_device& device, const Gemm& call);
 
 }  // namespace gsa::cuda
