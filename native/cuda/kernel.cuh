@@ -37,6 +37,22 @@ struct alignas(sizeof(T) * N) Pack {
 
 __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
+// For results that are rounded to T: in bfloat16 the hardware's own exponential and division (a relative
+// error near 1e-6) do, and a kernel that is to keep up with memory has no time for more.
+template <typename T>
+__device__ __forceinline__ float exp_for(float x) {
+  if constexpr (sizeof(T) == 2) return __expf(x);
+  return expf(x);
+}
+template <typename T>
+__device__ __forceinline__ float sigmoid_for(float x) {
+  // exp(-x) past the largest float is infinite, and __fdividef then gives 0, as it should be.
+  if constexpr (sizeof(T) == 2) return __fdividef(1.0f, 1.0f + __expf(-x));
+  return sigmoid(x);
+}
+// d/dx x sigmoid(x) from sg = sigmoid(x)
+__device__ __forceinline__ float silu_slope_of(float x, float sg) { return sg * (1.0f + x * (1.0f - sg)); }
+
 // Sum over the block, the same on every thread. kThreads is the block's size, a multiple of 32; `shared`
 // holds one value a warp. Warps are added in order, so the sum repeats bit for bit.
 template <int kThreads, typename T>

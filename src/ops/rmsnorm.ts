@@ -55,18 +55,7 @@ export function rmsNorm(
   const y = Tensor.emptyLike(x);
   const sum = residual == null ? null : Tensor.emptyLike(x);
   using rstd = emptyBeside(x, [rows], 'float32');
-  {
-    using x2 = x.view([rows, width]);
-    using y2 = y.view([rows, width]);
-    using residual2 = residual?.view([rows, width]);
-    using sum2 = sum?.view([rows, width]);
-    exec(
-      'rmsnorm_fwd',
-      { x: x2, residual: residual2, weight: scale },
-      { y: y2, h: sum2, rstd },
-      { eps, silu: +silu },
-    );
-  }
+  exec('rmsnorm_fwd', { x, residual, weight: scale }, { y, h: sum, rstd }, { eps, silu: +silu });
   record(
     'rmsNorm',
     [x, residual, scale],
@@ -75,15 +64,9 @@ export function rmsNorm(
     ([dy, dh], [h, rstd, weight], needs) => {
       // The stream's own gradient may arrive without one through y, when only h was used.
       if (!dy) return [dh!.alias(), dh!.alias(), weight ? Tensor.zerosLike(weight) : null];
-      const matrix = [rows, width];
       const dx = Tensor.emptyLike(dy);
       const dweight = weight && needs[2] ? Tensor.emptyLike(weight) : null;
-      exec(
-        'rmsnorm_bwd',
-        { dy: dy.view(matrix), dh: dh?.view(matrix), h: h!.view(matrix), weight, rstd },
-        { dx: dx.view(matrix), dweight },
-        { silu: +silu },
-      );
+      exec('rmsnorm_bwd', { dy, dh, h, weight, rstd }, { dx, dweight }, { silu: +silu });
       // x and residual have the same gradient. Two aliases, so that neither is added to in place.
       return needs[0] && needs[1]
         ? [dx.alias(), dx.alias(), dweight]

@@ -43,5 +43,6 @@ export const cases: CaseList = {
     rmsNormCase([4, 1], { weight: true, residual: false, silu: false, eps: 1e-2 }),
     rmsNormCase([33], { weight: true, residual: true, silu: false, eps: 1e-5 }),
     rmsNormCase([65, 16], { weight: true, residual: true, silu: false }),
+    rmsNormCase([3, 16], { weight: true, residual: true, silu: true }),
   ],
 };

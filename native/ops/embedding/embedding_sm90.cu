@@ -21,22 +21,38 @@ __global__ void __launch_bounds__(kThreads)
     row[d] = inside ? weight[id * width + d] : from_float<T>(nanf(""));
 }
 
+constexpr int kTile = 2048;  // tokens that a block looks at between two barriers
+
 // first[id]: the first token with that id, next[i]: the one after token i with the same id; -1 ends a chain.
-// One thread an id walks all tokens; a warp reads the same one, so they come from the cache.
+// One thread an id walks all tokens, four at a time from shared memory, where a warp reads the same ones.
 __global__ void __launch_bounds__(kThreads)
     chain_kernel(const int32_t* __restrict__ ids, int32_t* __restrict__ next, int32_t* __restrict__ first,
                  int64_t n, int64_t vocabulary) {
-  // Backwards, so that the list starts at the first token.
-  for (int64_t id = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x; id < vocabulary;
-       id += static_cast<int64_t>(gridDim.x) * kThreads) {
-    int32_t head = -1;
-    for (int64_t i = n - 1; i >= 0; --i)
-      if (ids[i] == id) {
-        next[i] = head;
-        head = static_cast<int32_t>(i);
-      }
-    first[id] = head;
+  __shared__ int4 tile[kTile / 4];
+  const int64_t id = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
+  int32_t head = -1;
+  const auto visit = [&](int32_t token_id, int64_t token) {
+    if (token_id != id) return;
+    next[token] = head;
+    head = static_cast<int32_t>(token);
+  };
+  // Backwards, so that the chain starts at the first token. Past the end no id fits.
+  for (int64_t start = (n - 1) / kTile * kTile; start >= 0; start -= kTile) {
+    __syncthreads();
+    for (int i = threadIdx.x; i < kTile; i += kThreads)
+      reinterpret_cast<int32_t*>(tile)[i] = start + i < n ? ids[start + i] : -1;
+    __syncthreads();
+#pragma unroll 8
+    for (int i = kTile / 4 - 1; i >= 0; --i) {
+      const int4 four = tile[i];
+      const int64_t token = start + 4 * i;
+      visit(four.w, token + 3);
+      visit(four.z, token + 2);
+      visit(four.y, token + 1);
+      visit(four.x, token);
+    }
   }
+  if (id < vocabulary) first[id] = head;
 }
 
 template <typename T>
@@ -70,8 +86,8 @@ void embedding_bwd(gsa_device& device, const Args& args) {
   const Scratch chains(device, static_cast<uint64_t>(p.n + p.vocabulary) * sizeof(int32_t));
   int32_t* next = chains.as<int32_t>();
   int32_t* first = next + p.n;
-  chain_kernel<<<grid_for(device, p.vocabulary, kThreads), kThreads, 0, device.stream>>>(p.ids, next, first,
-                                                                                         p.n, p.vocabulary);
+  const unsigned blocks = static_cast<unsigned>((p.vocabulary + kThreads - 1) / kThreads);
+  chain_kernel<<<blocks, kThreads, 0, device.stream>>>(p.ids, next, first, p.n, p.vocabulary);
   with_float_type(p.dtype, "dy", [&](auto type) {
     using T = decltype(type);
     scatter_kernel<T><<<static_cast<unsigned>(p.vocabulary), kThreads, 0, device.stream>>>(

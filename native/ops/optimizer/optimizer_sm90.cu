@@ -8,7 +8,7 @@ namespace gsa::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int64_t kBlock = 8192;  // elements of one thread block
+constexpr int64_t kBlock = 4096;  // elements of one thread block
 constexpr int kTensors = 48;      // tensors of one launch: their descriptions fit in the kernel's parameters
 
 struct Tensors {
@@ -24,22 +24,57 @@ __global__ void clip_scale_kernel(optimizer::ClipScale p, bool clips) {
                              : p.grad_scale;
 }
 
+// N consecutive elements from i on.
+template <typename Grad, typename Param, int N>
+__device__ __forceinline__ void update_at(const optimizer::AdamWTensor& t, const optimizer::AdamWRates& r,
+                                          float scale, int64_t i) {
+  const auto grad = *reinterpret_cast<const Pack<Grad, N>*>(static_cast<const Grad*>(t.grad) + i);
+  auto m = *reinterpret_cast<const Pack<float, N>*>(t.m + i);
+  auto v = *reinterpret_cast<const Pack<float, N>*>(t.v + i);
+  auto* param_at = reinterpret_cast<Pack<Param, N>*>(static_cast<Param*>(t.param) + i);
+  Pack<Param, N> param;
+  Pack<float, N> value;
+  if (t.master) {
+    value = *reinterpret_cast<const Pack<float, N>*>(t.master + i);
+  } else {
+    param = *param_at;
+#pragma unroll
+    for (int e = 0; e < N; ++e) value.x[e] = to_float(param.x[e]);
+  }
+#pragma unroll
+  for (int e = 0; e < N; ++e) {
+    const float g = to_float(grad.x[e]) * scale;
+    m.x[e] = m.x[e] * r.beta1 + g * r.one_minus_beta1;
+    v.x[e] = v.x[e] * r.beta2 + g * g * r.one_minus_beta2;
+    value.x[e] = value.x[e] * r.keep - m.x[e] * r.step_size / (sqrtf(v.x[e]) / r.correction2_sqrt + r.eps);
+    param.x[e] = from_float<Param>(value.x[e]);
+  }
+  *reinterpret_cast<Pack<float, N>*>(t.m + i) = m;
+  *reinterpret_cast<Pack<float, N>*>(t.v + i) = v;
+  if (t.master) *reinterpret_cast<Pack<float, N>*>(t.master + i) = value;
+  *param_at = param;
+}
+
+__device__ __forceinline__ bool aligned(const optimizer::AdamWTensor& t) {
+  const uintptr_t all = reinterpret_cast<uintptr_t>(t.grad) | reinterpret_cast<uintptr_t>(t.param) |
+                        reinterpret_cast<uintptr_t>(t.m) | reinterpret_cast<uintptr_t>(t.v) |
+                        reinterpret_cast<uintptr_t>(t.master);
+  return all % 16 == 0;
+}
+
 template <typename Grad, typename Param>
 __device__ __forceinline__ void update(const optimizer::AdamWTensor& t, const optimizer::AdamWRates& r,
                                        float scale, int64_t begin, int64_t end) {
-  const Grad* grad = static_cast<const Grad*>(t.grad);
-  Param* param = static_cast<Param*>(t.param);
-  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) {
-    const float g = to_float(grad[i]) * scale;
-    const float m = t.m[i] * r.beta1 + g * r.one_minus_beta1;
-    const float v = t.v[i] * r.beta2 + g * g * r.one_minus_beta2;
-    const float old = t.master ? t.master[i] : to_float(param[i]);
-    const float next = old * r.keep - m * r.step_size / (sqrtf(v) / r.correction2_sqrt + r.eps);
-    t.m[i] = m;
-    t.v[i] = v;
-    if (t.master) t.master[i] = next;
-    param[i] = from_float<Param>(next);
+  constexpr int N = 4;
+  int64_t i = begin + threadIdx.x;
+  if (aligned(t)) {  // a view may start anywhere
+    const int64_t whole = begin + (end - begin) / N * N;
+#pragma unroll 2
+    for (int64_t at = begin + threadIdx.x * N; at < whole; at += kThreads * N)
+      update_at<Grad, Param, N>(t, r, scale, at);
+    i = whole + threadIdx.x;
   }
+  for (; i < end; i += kThreads) update_at<Grad, Param, 1>(t, r, scale, i);
 }
 
 __global__ void __launch_bounds__(kThreads)

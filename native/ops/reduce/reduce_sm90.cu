@@ -19,14 +19,39 @@ struct Parts {
   int count;
 };
 
-template <bool kSquares, typename T>
-__device__ double thread_sum(const T* x, int64_t begin, int64_t end) {
+template <bool kSquares, typename T, int N>
+__device__ double vector_sum(const T* x, int64_t begin, int64_t end) {
   double sum = 0;
-  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) {
-    const double value = to_float(x[i]);
-    sum += kSquares ? value * value : value;
+#pragma unroll 4
+  for (int64_t i = begin + threadIdx.x * N; i < end; i += kThreads * N) {
+    const Pack<T, N> v = *reinterpret_cast<const Pack<T, N>*>(x + i);
+    if constexpr (sizeof(T) == 2) {
+      // Few in single precision first, where a square of a bfloat16 is exact: widening each would take longer
+      // than to read it.
+      float few = 0;
+#pragma unroll
+      for (int e = 0; e < N; ++e) {
+        const float value = to_float(v.x[e]);
+        few += kSquares ? value * value : value;
+      }
+      sum += few;
+    } else {
+#pragma unroll
+      for (int e = 0; e < N; ++e) {
+        const double value = to_float(v.x[e]);
+        sum += kSquares ? value * value : value;
+      }
+    }
   }
   return sum;
+}
+
+template <bool kSquares, typename T>
+__device__ double thread_sum(const T* x, int64_t begin, int64_t end) {
+  constexpr int N = 16 / sizeof(T);
+  if (reinterpret_cast<uintptr_t>(x) % 16 != 0) return vector_sum<kSquares, T, 1>(x, begin, end);
+  const int64_t whole = begin + (end - begin) / N * N;
+  return vector_sum<kSquares, T, N>(x, begin, whole) + vector_sum<kSquares, T, 1>(x, whole, end);
 }
 
 template <bool kSquares>

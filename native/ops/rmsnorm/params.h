@@ -1,5 +1,5 @@
 // Arguments of the RMSNorm ops, shared by every backend: h = x + residual, a = silu(h) or h, rstd = 1 /
-// sqrt(mean(a^2) + eps), y = a * rstd * weight, by rows.
+// sqrt(mean(a^2) + eps), y = a * rstd * weight, by rows: the last dimension of tensors of any number of them.
 #pragma once
 
 #include <cmath>
@@ -12,7 +12,7 @@ namespace gsa::norm {
 struct RmsNormFwd {
   int64_t R, D;          // rows, width
   int32_t dtype;         // of all but rstd: float32 or bfloat16
-  const void* x;         // [R, D]
+  const void* x;         // [..., D]: R rows
   const void* residual;  // [R, D] or NULL
   const void* weight;    // [D] or NULL: ones
   void* y;               // [R, D]
@@ -40,18 +40,34 @@ inline int32_t read_dtype(const gsa_tensor& t, const char* name) {
   return t.dtype;
 }
 
+struct Rows {
+  int64_t R, D;
+};
+
+inline Rows read_rows(const gsa_tensor& t, const char* name) {
+  if (t.ndim < 1) fail(GSA_INVALID_ARGUMENT, "Expected at least 1 dimension for %s but received []", name);
+  Rows rows{1, t.shape[t.ndim - 1]};
+  for (int32_t i = 0; i + 1 < t.ndim; ++i) rows.R *= t.shape[i];
+  return rows;
+}
+
+// A contiguous tensor of the shape and dtype of `like`, or NULL.
+inline void* read_like(const gsa_tensor* t, const gsa_tensor& like, const char* name) {
+  if (!t) return nullptr;
+  expect_dtype(*t, like.dtype, name);
+  expect_same_shape(*t, like, name);
+  expect_contiguous(*t, name);
+  return t->data;
+}
+
 // rmsnorm_fwd: x residual? weight? -> y h? rstd, eps silu
 inline RmsNormFwd read_rmsnorm_fwd(const Args& args) {
   const gsa_tensor& x = args.in(0);
-  expect_ndim(x, 2, "x");
   RmsNormFwd p{};
-  p.R = x.shape[0];
-  p.D = x.shape[1];
   p.dtype = read_dtype(x, "x");
-  const auto rows = [&](const gsa_tensor* t, const char* name) -> void* {
-    if (t) expect_dense(*t, p.dtype, {p.R, p.D}, name);
-    return data_or_null<void>(t);
-  };
+  p.R = read_rows(x, "x").R;
+  p.D = read_rows(x, "x").D;
+  const auto rows = [&](const gsa_tensor* t, const char* name) { return read_like(t, x, name); };
   p.x = rows(&x, "x");
   p.residual = rows(args.in_optional(1), "residual");
   if (const gsa_tensor* weight = args.in_optional(2)) {
@@ -73,15 +89,11 @@ inline RmsNormFwd read_rmsnorm_fwd(const Args& args) {
 // rmsnorm_bwd: dy dh? h weight? rstd -> dx dweight?, silu
 inline RmsNormBwd read_rmsnorm_bwd(const Args& args) {
   const gsa_tensor& dy = args.in(0);
-  expect_ndim(dy, 2, "dy");
   RmsNormBwd p{};
-  p.R = dy.shape[0];
-  p.D = dy.shape[1];
   p.dtype = read_dtype(dy, "dy");
-  const auto rows = [&](const gsa_tensor* t, const char* name) -> void* {
-    if (t) expect_dense(*t, p.dtype, {p.R, p.D}, name);
-    return data_or_null<void>(t);
-  };
+  p.R = read_rows(dy, "dy").R;
+  p.D = read_rows(dy, "dy").D;
+  const auto rows = [&](const gsa_tensor* t, const char* name) { return read_like(t, dy, name); };
   const auto row = [&](const gsa_tensor* t, const char* name) -> void* {
     if (t) expect_dense(*t, p.dtype, {p.D}, name);
     return data_or_null<void>(t);

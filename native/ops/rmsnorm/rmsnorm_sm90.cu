@@ -1,8 +1,8 @@
 // RMSNorm on CUDA: h = x + residual, a = silu(h) or h, y = a * rstd * weight, rstd = 1 / sqrt(mean(a^2) +
-// eps). One block a row; a row's values stay in registers between the sum and the write, so each is read
-// once.
+// eps). Rows of whole 16-byte vectors take rows_sm90.cuh; what is here takes any width and any address.
 #include "../../cuda/kernel.cuh"
 #include "params.h"
+#include "rows_sm90.cuh"
 
 namespace gsa::cuda {
 
@@ -10,14 +10,6 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kPerThread = 32;  // values a thread keeps: rows up to 8192 wide are read once, wider ones twice
-
-__device__ __forceinline__ float activated(float h, bool silu) { return silu ? h * sigmoid(h) : h; }
-
-__device__ __forceinline__ float slope(float h, bool silu) {
-  if (!silu) return 1.0f;
-  const float sg = sigmoid(h);
-  return sg * (1.0f + h * (1.0f - sg));
-}
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
@@ -132,6 +124,7 @@ void rmsnorm_fwd(gsa_device& device, const Args& args) {
   if (p.R == 0 || p.D == 0) return;
   with_float_type(p.dtype, "x", [&](auto type) {
     using T = decltype(type);
+    if (norm_rows::forward<T>(device, p)) return;
     rmsnorm_fwd_kernel<T><<<static_cast<unsigned>(p.R), kThreads, 0, device.stream>>>(
         static_cast<const T*>(p.x), static_cast<const T*>(p.residual), static_cast<const T*>(p.weight),
         static_cast<T*>(p.y), static_cast<T*>(p.h), p.rstd, p.D, p.eps, p.silu);
@@ -143,6 +136,7 @@ void rmsnorm_bwd(gsa_device& device, const Args& args) {
   if (p.D == 0) return;
   with_float_type(p.dtype, "dy", [&](auto type) {
     using T = decltype(type);
+    if (p.R > 0 && norm_rows::backward<T>(device, p)) return;
     if (p.R > 0)
       rmsnorm_bwd_kernel<T><<<static_cast<unsigned>(p.R), kThreads, 0, device.stream>>>(
           static_cast<const T*>(p.dy), static_cast<const T*>(p.dh), static_cast<const T*>(p.h),
