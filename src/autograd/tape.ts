@@ -134,19 +134,22 @@ export class Tape implements Recorder {
   #replay(entry: Entry): void {
     try {
       if (entry.grads.every((g) => g === null)) return;
+      const into = entry.inputs.map((t) => (t && 'leaf' in t && !t.leaf.disposed ? t.leaf.grad : null));
       const grads = scope(() =>
         entry.vjp(
           entry.grads.map((g) => g?.tensor ?? null),
           entry.saved,
           entry.inputs.map((t) => t !== null),
+          into,
         ),
       );
       const pending = new Set<Tensor>();
-      for (const grad of grads) if (grad) pending.add(keep(grad));
+      for (const grad of grads) if (grad && !into.includes(grad)) pending.add(keep(grad));
       try {
         grads.forEach((grad, i) => {
           const to = entry.inputs[i] ?? null;
-          if (grad === null || to === null) return;
+          // What the rule has added to in place is where it belongs.
+          if (grad === null || to === null || grad === into[i]) return;
           pending.delete(grad);
           this.#arrive(to, grad);
         });

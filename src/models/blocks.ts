@@ -2,6 +2,7 @@ import {
   Embedding,
   GatedMlp,
   GatedSlotAttention,
+  JoinedLinear,
   Linear,
   Module,
   RMSNorm,
@@ -41,9 +42,9 @@ export class GsaBlock extends Module {
 
   constructor(config: GSAConfig, weights: Weights, prefix: string) {
     super();
-    const linear = (name: string) => new Linear(take(weights, `${prefix}${name}`));
-    const conv = (name: string) =>
-      config.use_short_conv ? new ShortConvolution(take(weights, `${prefix}${name}`)) : null;
+    const matrix = (name: string) => take(weights, `${prefix}${name}`);
+    const linear = (name: string) => new Linear(matrix(name));
+    const conv = (name: string) => new ShortConvolution(matrix(name));
     const norm = (name: string, eps: number) => new RMSNorm(take(weights, `${prefix}${name}`), { eps });
     const { K, V } = gsaWidths(config);
     this.attnNorm = norm('attn_norm', config.norm_eps);
@@ -57,13 +58,15 @@ export class GsaBlock extends Module {
         normalizer: config.gate_logit_normalizer,
       },
       {
-        qProj: linear('attn.q_proj'),
-        kProj: linear('attn.k_proj'),
-        vProj: linear('attn.v_proj'),
-        fProj: linear('attn.f_proj'),
-        qConv: conv('attn.q_conv1d'),
-        kConv: conv('attn.k_conv1d'),
-        vConv: conv('attn.v_conv1d'),
+        inputs: new JoinedLinear({
+          q_proj: matrix('attn.q_proj'),
+          k_proj: matrix('attn.k_proj'),
+          v_proj: matrix('attn.v_proj'),
+          f_proj: matrix('attn.f_proj'),
+        }),
+        convs: config.use_short_conv
+          ? [conv('attn.q_conv1d'), conv('attn.k_conv1d'), conv('attn.v_conv1d')]
+          : null,
         gNorm: new RMSNorm(weights.get(`${prefix}attn.g_norm.weight`) ?? null, {
           eps: G_NORM_EPS,
           silu: true,
@@ -72,7 +75,8 @@ export class GsaBlock extends Module {
       },
     );
     this.mlpNorm = norm('mlp_norm', config.norm_eps);
-    this.mlp = new GatedMlp(linear('mlp.gate_proj'), linear('mlp.up_proj'), linear('mlp.down_proj'));
+    const gateAndUp = { gate_proj: matrix('mlp.gate_proj'), up_proj: matrix('mlp.up_proj') };
+    this.mlp = new GatedMlp(new JoinedLinear(gateAndUp), linear('mlp.down_proj'));
   }
 
   protected parts(): Parts {

@@ -47,7 +47,13 @@ export class GSAForCausalLM extends Module {
     this.config = config;
     this.device = deviceOf(options.device);
     this.dtype = options.dtype;
-    this.#model = new GsaBackbone(config, weights, 'model.');
+    try {
+      this.#model = new GsaBackbone(config, weights, 'model.');
+    } catch (error) {
+      // Blocks made before the failure hold their weights in storage of their own; what is left is here.
+      for (const tensor of weights.values()) tensor.dispose();
+      throw error;
+    }
     this.#head = weights.get('lm_head.weight') ?? this.#model.embeddings.weight;
   }
 

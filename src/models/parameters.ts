@@ -1,3 +1,5 @@
+import type { BackendName } from '../native/types.js';
+import { lossChunkRows } from '../ops/cross_entropy.js';
 import { gsaWidths, type GSAConfig } from './config.js';
 
 export type ModelPart = 'embeddings' | 'attention' | 'feedForward' | 'norms' | 'head';
@@ -86,9 +88,9 @@ export interface TrainingMemory {
  * allocators round up, and kernels have scratch space of their own. Allocates nothing. */
 export function trainingMemory(
   config: GSAConfig,
-  options: { batch: number; seqLen: number; dtype?: 'float32' | 'bfloat16' },
+  options: { batch: number; seqLen: number; dtype?: 'float32' | 'bfloat16'; backend?: BackendName },
 ): TrainingMemory {
-  const { batch, seqLen, dtype = 'float32' } = options;
+  const { batch, seqLen, dtype = 'float32', backend = 'cpu' } = options;
   const bytes = dtype === 'bfloat16' ? 2 : 4;
   const n = parameterCount(config);
   const rows = batch * seqLen;
@@ -101,7 +103,7 @@ export function trainingMemory(
   // Always float32: g, s, the slot logits, three norms' 1/rms.
   const wide = 2 * w.gate + HQ * M + 3;
   const perToken = config.num_hidden_layers * (narrow * bytes + wide * 4) + 3 * D * bytes;
-  const chunkRows = Math.min(rows, Math.max(1, Math.floor((32 * 2 ** 20) / (4 * vocab_size))));
+  const chunkRows = lossChunkRows(rows, vocab_size, dtype, backend);
   const parts = {
     weights: n * bytes,
     gradients: n * bytes,

@@ -1,7 +1,7 @@
-import { gsaChunk, gsaGate, gsaRecurrent, reshape, silu } from '../ops/index.js';
+import { gsaChunk, gsaGate, gsaInputs, gsaRecurrent, reshape, silu } from '../ops/index.js';
 import { recording } from '../tensor/recorder.js';
 import type { Tensor } from '../tensor/tensor.js';
-import type { Linear, RMSNorm, ShortConvolution } from './layers.js';
+import type { JoinedLinear, Linear, RMSNorm, ShortConvolution } from './layers.js';
 import { Module, type Parts } from './module.js';
 
 /** What one layer carries from token to token: memory of constant size. */
@@ -28,13 +28,10 @@ export interface GsaHeads {
 }
 
 export interface GsaLayerParts {
-  readonly qProj: Linear;
-  readonly kProj: Linear;
-  readonly vProj: Linear;
-  readonly fProj: Linear;
-  readonly qConv: ShortConvolution | null;
-  readonly kConv: ShortConvolution | null;
-  readonly vConv: ShortConvolution | null;
+  /** Queries, keys, values and gates, in this order. */
+  readonly inputs: JoinedLinear<'q_proj' | 'k_proj' | 'v_proj' | 'f_proj'>;
+  /** Short convolutions of q, k and v; null without them. */
+  readonly convs: readonly [q: ShortConvolution, k: ShortConvolution, v: ShortConvolution] | null;
   /** Applied to silu(o) over the whole value width. */
   readonly gNorm: RMSNorm;
   readonly oProj: Linear;
@@ -61,49 +58,59 @@ export class GatedSlotAttention extends Module {
   protected parts(): Parts {
     const l = this.layers;
     return {
-      q_proj: l.qProj,
-      k_proj: l.kProj,
-      v_proj: l.vProj,
-      f_proj: l.fProj,
-      q_conv1d: l.qConv,
-      k_conv1d: l.kConv,
-      v_conv1d: l.vConv,
+      ...l.inputs.maps,
+      q_conv1d: l.convs?.[0] ?? null,
+      k_conv1d: l.convs?.[1] ?? null,
+      v_conv1d: l.convs?.[2] ?? null,
       g_norm: l.gNorm,
       o_proj: l.oProj,
     };
   }
 
+  override dispose(): void {
+    super.dispose();
+    this.layers.inputs.dispose();
+  }
+
   /** x [B, T, D] -> y [B, T, D].
    * @throws GsaError INVALID_ARGUMENT */
   forward(x: Tensor, options: GsaLayerOptions = {}): { y: Tensor; state?: GsaLayerState } {
-    const { HQ, H, K, V, M, normalizer } = this.heads;
-    const l = this.layers;
+    const { HQ, V } = this.heads;
+    const { inputs, convs, gNorm, oProj } = this.layers;
     const [B, T] = x.shape as [number, number];
     const { cuSeqlens, state, outputState = false } = options;
-    const project = (proj: Linear, conv: ShortConvolution | null, i: 0 | 1 | 2) => {
-      const y = proj.forward(x);
-      return conv ? conv.forward(y, { state: state?.conv?.[i], cuSeqlens, outputState }) : { y };
-    };
-    const q = project(l.qProj, l.qConv, 0);
-    const k = project(l.kProj, l.kConv, 1);
-    const v = project(l.vProj, l.vConv, 2);
-    const f = l.fProj.forward(x);
-    const { g, s } = gsaGate(reshape(f, [B, T, H, M]), { normalizer });
-    const inputs = {
-      q: reshape(silu(q.y), [B, T, HQ, K]),
-      k: reshape(silu(k.y), [B, T, H, K]),
-      v: reshape(silu(v.y), [B, T, H, V]),
-      s,
-      g,
-      hk0: state?.hk,
-      hv0: state?.hv,
-      cuSeqlens,
-    };
-    const { o, hk, hv } = slotAttention(inputs, outputState);
-    const y = l.oProj.forward(l.gNorm.forward(reshape(o, [B, T, HQ * V])));
+    const { conv, ...projected } = convs
+      ? this.#convolved(x, convs, options)
+      : { conv: null, ...gsaInputs(inputs.forward(x), this.heads) };
+    const states = { hk0: state?.hk, hv0: state?.hv };
+    const { o, hk, hv } = slotAttention({ ...projected, ...states, cuSeqlens }, outputState);
+    const y = oProj.forward(gNorm.forward(reshape(o, [B, T, HQ * V])));
     if (!outputState) return { y };
-    const conv = q.state ? ([q.state, k.state!, v.state!] as const) : null;
     return { y, state: { hk: hk!, hv: hv!, conv } };
+  }
+
+  /** The same as gsaInputs(), with a short convolution of q, k and v before their activation: those want their own
+   * contiguous projections. */
+  #convolved(
+    x: Tensor,
+    convs: NonNullable<GsaLayerParts['convs']>,
+    { cuSeqlens, state, outputState = false }: GsaLayerOptions,
+  ): ReturnType<typeof gsaInputs> & { conv: GsaLayerState['conv'] } {
+    const { HQ, H, M, normalizer } = this.heads;
+    const { q_proj, k_proj, v_proj, f_proj } = this.layers.inputs.maps;
+    const [B, T] = x.shape as [number, number];
+    const project = (proj: Linear, i: 0 | 1 | 2, heads: number) => {
+      const { y, state: next } = convs[i].forward(proj.forward(x), {
+        state: state?.conv?.[i],
+        cuSeqlens,
+        outputState,
+      });
+      return { y: reshape(silu(y), [B, T, heads, -1]), next };
+    };
+    const [q, k, v] = [project(q_proj, 0, HQ), project(k_proj, 1, H), project(v_proj, 2, H)];
+    const { g, s } = gsaGate(reshape(f_proj.forward(x), [B, T, H, M]), { normalizer });
+    const conv = outputState ? ([q.next!, k.next!, v.next!] as const) : null;
+    return { q: q.y, k: k.y, v: v.y, g, s, conv };
   }
 }
 

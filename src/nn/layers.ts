@@ -1,5 +1,17 @@
-import { embedding, linear, reshape, rmsNorm, shortConv, swiglu, type RmsNormOptions } from '../ops/index.js';
-import type { Tensor } from '../tensor/tensor.js';
+import { expected } from '../native/errors.js';
+import {
+  embedding,
+  linear,
+  linearJoined,
+  reshape,
+  rmsNorm,
+  shortConv,
+  swigluHalves,
+  type RmsNormOptions,
+} from '../ops/index.js';
+import { exec } from '../tensor/exec.js';
+import { keep } from '../tensor/scope.js';
+import { Tensor } from '../tensor/tensor.js';
 import { Module, type Parts } from './module.js';
 
 /** y = x Wᵀ, weight [out, in], no bias. */
@@ -15,6 +27,52 @@ export class Linear extends Module {
   /** x [..., in] -> [..., out]. @throws GsaError INVALID_ARGUMENT */
   forward(x: Tensor): Tensor {
     return linear(x, this.weight);
+  }
+}
+
+/** Linear maps of one input as one product. The weights move below one another into one matrix, and the parameters of the
+ * maps in `parts`, by name, are its rows: each keeps its name, its gradient and its place in checkpoints. */
+export class JoinedLinear<Name extends string = string> extends Module {
+  readonly maps: Readonly<Record<Name, Linear>>;
+  readonly #whole: Tensor;
+
+  /** @param weights [out, in] each, of one width, dtype and device; they are moved, and the given tensors disposed
+   * @throws GsaError OUT_OF_MEMORY, INVALID_ARGUMENT; the given tensors are then as they were */
+  constructor(weights: Readonly<Record<Name, Tensor>>) {
+    super();
+    const given = Object.entries(weights) as [Name, Tensor][];
+    const { dtype, device, shape } = given[0]![1];
+    const [, width] = shape as [number, number];
+    for (const [name, weight] of given)
+      if (weight.shape[1] !== width || weight.dtype !== dtype || weight.device !== device)
+        throw expected(`${dtype} of width ${width} on ${device}`, name, String(weight), 'JoinedLinear');
+    const total = given.reduce((sum, [, weight]) => sum + weight.shape[0]!, 0);
+    this.#whole = keep(Tensor.empty([total, width], { dtype, device }));
+    let start = 0;
+    const moved = given.map(([name, weight]) => {
+      const rows = keep(this.#whole.narrow(0, start, weight.shape[0]!));
+      exec('cast', { x: weight }, { y: rows }, {});
+      rows.requiresGrad = weight.requiresGrad;
+      start += rows.shape[0]!;
+      return [name, new Linear(rows)] as const;
+    });
+    for (const [, weight] of given) weight.dispose();
+    this.maps = Object.fromEntries(moved) as Record<Name, Linear>;
+  }
+
+  protected parts(): Parts {
+    return this.maps;
+  }
+
+  override dispose(): void {
+    super.dispose();
+    this.#whole.dispose();
+  }
+
+  /** x [..., in] -> the maps' results side by side [..., sum of out]. @throws GsaError INVALID_ARGUMENT */
+  forward(x: Tensor): Tensor {
+    const weights = (Object.values(this.maps) as Linear[]).map((map) => map.weight);
+    return linearJoined(x, weights, this.#whole);
   }
 }
 
@@ -88,19 +146,23 @@ export class ShortConvolution extends Module {
 /** The feed-forward part of a block: down(silu(gate x) · up x). */
 export class GatedMlp extends Module {
   constructor(
-    readonly gateProj: Linear,
-    readonly upProj: Linear,
+    readonly gateAndUp: JoinedLinear<'gate_proj' | 'up_proj'>,
     readonly downProj: Linear,
   ) {
     super();
   }
 
   protected parts(): Parts {
-    return { gate_proj: this.gateProj, up_proj: this.upProj, down_proj: this.downProj };
+    return { ...this.gateAndUp.maps, down_proj: this.downProj };
+  }
+
+  override dispose(): void {
+    super.dispose();
+    this.gateAndUp.dispose();
   }
 
   /** x [..., D] -> [..., D]. @throws GsaError INVALID_ARGUMENT */
   forward(x: Tensor): Tensor {
-    return this.downProj.forward(swiglu(this.gateProj.forward(x), this.upProj.forward(x)));
+    return this.downProj.forward(swigluHalves(this.gateAndUp.forward(x)));
   }
 }

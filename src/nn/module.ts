@@ -37,7 +37,9 @@ export abstract class Module {
 
   /** Disposes all parameters and their gradients. Twice is harmless. */
   dispose(): void {
-    for (const parameter of this.parameters()) parameter.dispose();
+    for (const part of Object.values(this.parts()))
+      if (isList(part)) for (const module of part) module.dispose();
+      else part?.dispose();
   }
 
   [Symbol.dispose](): void {

@@ -1,7 +1,8 @@
 import { exec } from '../tensor/exec.js';
 import { record } from '../tensor/recorder.js';
 import { Tensor } from '../tensor/tensor.js';
-import { checkSame, checkTensor } from './check.js';
+import { shapeText } from '../tensor/shape.js';
+import { checkSame, checkTensor, emptyBeside, refuse, rowCount } from './check.js';
 
 /** x · sigmoid(x), element by element. @throws GsaError INVALID_ARGUMENT */
 export function silu(x: Tensor): Tensor {
@@ -30,4 +31,55 @@ export function swiglu(gate: Tensor, up: Tensor): Tensor {
     return [dgate, dup];
   });
   return y;
+}
+
+/** silu(first half) · second half of the last dimension: swiglu of gate and up side by side, as one product with both
+ * matrices gives them. x [..., 2 I] -> [..., I].
+ * @throws GsaError INVALID_ARGUMENT */
+export function swigluHalves(x: Tensor): Tensor {
+  checkTensor('swigluHalves', 'x', x);
+  const width = (x.shape.at(-1) ?? 1) / 2;
+  if (!Number.isInteger(width))
+    throw refuse('swigluHalves', 'an even last dimension', 'x', `shape ${shapeText(x.shape)}`);
+  const rows = rowCount(x.shape);
+  const y = emptyBeside(x, [...x.shape.slice(0, -1), width]);
+  {
+    using joined = halves(x, rows, width);
+    using y2 = y.view([rows, width]);
+    exec('swiglu_fwd', { gate: joined.first, up: joined.second }, { y: y2 }, {});
+  }
+  record('swigluHalves', [x], [y], [x], ([dy], [x]) => {
+    const dx = Tensor.emptyLike(x!);
+    using from = halves(x!, rows, width);
+    using to = halves(dx, rows, width);
+    using dy2 = dy!.view([rows, width]);
+    exec(
+      'swiglu_bwd',
+      { dy: dy2, gate: from.first, up: from.second },
+      { dgate: to.first, dup: to.second },
+      {},
+    );
+    return [dx];
+  });
+  return y;
+}
+
+interface Halves extends Disposable {
+  readonly first: Tensor;
+  readonly second: Tensor;
+}
+
+/** The left and the right columns of x [rows, 2 width]. */
+function halves(x: Tensor, rows: number, width: number): Halves {
+  using matrix = x.view([rows, 2 * width]);
+  const first = matrix.narrow(1, 0, width);
+  const second = matrix.narrow(1, width, width);
+  return {
+    first,
+    second,
+    [Symbol.dispose]() {
+      first.dispose();
+      second.dispose();
+    },
+  };
 }

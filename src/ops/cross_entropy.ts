@@ -1,5 +1,6 @@
-import { expected } from '../native/errors.js';
-import { GsaError } from '../native/errors.js';
+import { GsaError, expected } from '../native/errors.js';
+import type { BackendName } from '../native/types.js';
+import { DTYPES, type DType } from '../tensor/dtype.js';
 import { exec } from '../tensor/exec.js';
 import { record, recording } from '../tensor/recorder.js';
 import { Tensor } from '../tensor/tensor.js';
@@ -111,11 +112,23 @@ export function logSoftmax(x: Tensor): Tensor {
 
 export interface LinearCrossEntropyOptions {
   ignoreIndex?: number;
-  /** Rows whose logits exist at one time; default: about 32 MiB of them. */
+  /** Rows whose logits exist at one time; default: see lossChunkRows(). */
   chunkRows?: number;
 }
 
-const CHUNK_BYTES = 32 * 2 ** 20;
+/** A CPU wants a chunk's logits in its caches. A GPU wants tall products, and for each chunk it reads and writes the
+ * weight's float32 gradient once: few chunks, and whole tiles of rows. */
+const CHUNKS = {
+  cpu: { bytes: 32 * 2 ** 20, tile: 1 },
+  cuda: { bytes: 256 * 2 ** 20, tile: 256 },
+} as const;
+
+/** Rows of `classes` logits that linearCrossEntropy() makes at one time: of about 32 MiB on a CPU, 256 MiB on a GPU. */
+export function lossChunkRows(rows: number, classes: number, dtype: DType, backend: BackendName): number {
+  const { bytes, tile } = CHUNKS[backend];
+  const most = Math.max(1, Math.floor(bytes / (DTYPES[dtype].bytes * classes)));
+  return Math.min(rows, most > tile ? most - (most % tile) : most);
+}
 
 /** The sum over rows of crossEntropy(hidden weightᵀ, labels), without ever storing all logits: hidden [..., D], weight
  * [C, D], labels [...] int32 or int64. When a gradient will be asked for, it is computed here, chunk by chunk, while
@@ -144,7 +157,7 @@ export function linearCrossEntropy(
   const chunkRows = checkNumber(
     op,
     'chunkRows',
-    options.chunkRows ?? Math.max(1, Math.min(rows, Math.floor(CHUNK_BYTES / (4 * classes)))),
+    options.chunkRows ?? Math.max(1, lossChunkRows(rows, classes, weight.dtype, weight.device.backend)),
     'an integer above 0',
     (n) => Number.isInteger(n) && n > 0,
   );
@@ -194,11 +207,10 @@ function chunkLoss(part: ChunkOfRows, weight: Tensor, dweight: Tensor | null, ig
   using loss = part.losses.narrow(0, start, count);
   using logits = gemm(hidden, weight, { transB: true });
   using lse = emptyBeside(hidden, [count], 'float32');
-  exec('cross_entropy_fwd', { logits, labels }, { loss, lse }, { ignore_index: ignoreIndex });
-  if (!part.dhidden2 && !dweight) return;
-  using dloss = Tensor.full([1], 1, { device: hidden.device });
-  const dlogits = logits; // in place: nobody needs the logits any more
-  exec('cross_entropy_bwd', { dloss, logits, labels, lse }, { dlogits }, { ignore_index: ignoreIndex });
+  const wanted = part.dhidden2 || dweight;
+  const dlogits = wanted ? logits : null; // in place: nobody needs the logits any more
+  exec('cross_entropy_fwd', { logits, labels }, { loss, lse, dlogits }, { ignore_index: ignoreIndex });
+  if (!dlogits) return;
   using dhidden = part.dhidden2?.narrow(0, start, count);
   if (dhidden) gemm(dlogits, weight, { into: dhidden });
   if (dweight) gemm(dlogits, hidden, { transA: true, into: dweight, beta: start === 0 ? 0 : 1 });

@@ -1,4 +1,4 @@
-export { silu, swiglu } from './activation.js';
+export { silu, swiglu, swigluHalves } from './activation.js';
 export {
   countLabels,
   crossEntropy,
@@ -12,7 +12,8 @@ export { add, scale } from './elementwise.js';
 export { embedding } from './embedding.js';
 export { gsaChunk, gsaRecurrent, type GsaInputs } from './gsa.js';
 export { gsaGate } from './gsa_gate.js';
-export { linear, matmul, type MatmulOptions } from './matmul.js';
+export { gsaInputs, type GsaInputShape } from './gsa_inputs.js';
+export { linear, linearJoined, matmul, type MatmulOptions } from './matmul.js';
 export { sum } from './reduce.js';
 export { rmsNorm, type RmsNormOptions } from './rmsnorm.js';
 export { rotary, type RotaryOptions } from './rotary.js';

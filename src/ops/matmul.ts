@@ -1,3 +1,4 @@
+import { show } from '../native/errors.js';
 import { exec } from '../tensor/exec.js';
 import { record } from '../tensor/recorder.js';
 import { shapeText } from '../tensor/shape.js';
@@ -73,19 +74,17 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   return c;
 }
 
+/** dyᵀ x: the gradient of a weight [out, in] of x Wᵀ, added to `into` where there is one. */
+function weightGradient(dy: Tensor, x: Tensor, into: Tensor | null | undefined): Tensor {
+  return into ? gemm(dy, x, { transA: true, into, beta: 1 }) : gemm(dy, x, { transA: true });
+}
+
 /** x Wᵀ (+ bias), for x [..., in], weight [out, in], bias [out] -> [..., out].
  * @throws GsaError INVALID_ARGUMENT */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor {
   checkTensor('linear', 'weight', weight, { ndim: 2 });
   const [out, width] = weight.shape as [number, number];
-  checkTensor('linear', 'x', x, { dtype: weight.dtype, device: weight.device });
-  if (x.shape.at(-1) !== width)
-    throw refuse(
-      'linear',
-      `a last dimension of ${width} (weight ${shapeText(weight.shape)})`,
-      'x',
-      shapeText(x.shape),
-    );
+  checkLinearInput('linear', x, weight);
   const offset = checkOptional('linear', 'bias', bias, {
     shape: [out],
     dtype: weight.dtype,
@@ -97,15 +96,81 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor 
   using x2 = x.view([rows, width]);
   using y2 = y.view([rows, out]);
   gemm(x2, weight, { transB: true, bias: offset, into: y2 });
-  record('linear', [x, weight, offset], [y], [x, weight], ([dy], [x, w], needs) => {
+  record('linear', [x, weight, offset], [y], [x, weight], ([dy], [x, w], needs, into) => {
     const dy2 = dy!.view([rows, out]);
     const dx = needs[0] ? emptyBeside(dy!, shape) : null;
     if (dx) gemm(dy2, w!, { into: dx.view([rows, width]) });
     return [
       dx,
-      needs[1] ? gemm(dy2, x!.view([rows, width]), { transA: true }) : null,
+      needs[1] ? weightGradient(dy2, x!.view([rows, width]), into[1]) : null,
       needs[2] ? columnSum(dy2) : null,
     ];
   });
   return y;
+}
+
+function checkLinearInput(op: string, x: Tensor, weight: Tensor): void {
+  checkTensor(op, 'x', x, { dtype: weight.dtype, device: weight.device });
+  const width = weight.shape[1]!;
+  if (x.shape.at(-1) !== width)
+    throw refuse(
+      op,
+      `a last dimension of ${width} (weight ${shapeText(weight.shape)})`,
+      'x',
+      shapeText(x.shape),
+    );
+}
+
+/** [x W0ᵀ | x W1ᵀ | ...]: several linear maps of one x [..., in], their results [out_i] side by side -> [..., sum of out].
+ * `whole` [sum of out, in], when given, holds the same weights below one another (the weights are then views of it): one
+ * product instead of one for each.
+ * @throws GsaError INVALID_ARGUMENT */
+export function linearJoined(x: Tensor, weights: readonly Tensor[], whole?: Tensor | null): Tensor {
+  const op = 'linearJoined';
+  if (!Array.isArray(weights) || weights.length === 0)
+    throw refuse(op, 'at least one tensor', 'weights', show(weights));
+  const first = weights[0] as Tensor;
+  checkTensor(op, 'weights', first, { ndim: 2 });
+  const width = first.shape[1]!;
+  const { dtype, device } = first;
+  for (const weight of weights) checkTensor(op, 'weights', weight, { shape: [null, width], dtype, device });
+  checkLinearInput(op, x, first);
+  const outs = weights.map((weight: Tensor) => weight.shape[0]!);
+  const total = outs.reduce((sum, out) => sum + out, 0);
+  checkOptional(op, 'whole', whole, { shape: [total, width], dtype, device });
+  const rows = rowCount(x.shape);
+  const shape = x.shape;
+  const y = emptyBeside(x, [...shape.slice(0, -1), total]);
+  {
+    using x2 = x.view([rows, width]);
+    using y2 = y.view([rows, total]);
+    if (whole) gemm(x2, whole, { transB: true, into: y2 });
+    else eachPart(y2, outs, (part, i) => gemm(x2, weights[i]!, { transB: true, into: part }));
+  }
+  const saved = whole ? [x, whole] : [x, ...weights];
+  record(op, [x, ...weights], [y], saved, ([dy], [x, ...maps], needs, into) => {
+    const dy2 = dy!.view([rows, total]);
+    const x2 = x!.view([rows, width]);
+    const dx = needs[0] ? emptyBeside(dy!, shape) : null;
+    if (dx) {
+      const dx2 = dx.view([rows, width]);
+      if (maps.length < outs.length || outs.length === 1) gemm(dy2, maps[0]!, { into: dx2 });
+      else eachPart(dy2, outs, (part, i) => gemm(part, maps[i]!, { into: dx2, beta: i === 0 ? 0 : 1 }));
+    }
+    const grads = eachPart(dy2, outs, (part, i) =>
+      needs[i + 1] ? weightGradient(part, x2, into[i + 1]) : null,
+    );
+    return [dx, ...grads];
+  });
+  return y;
+}
+
+/** Calls body with each run of columns of x [rows, sum of widths]. */
+function eachPart<R>(x: Tensor, widths: readonly number[], body: (part: Tensor, i: number) => R): R[] {
+  let start = 0;
+  return widths.map((width, i) => {
+    using part = x.narrow(1, start, width);
+    start += width;
+    return body(part, i);
+  });
 }

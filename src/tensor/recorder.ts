@@ -2,11 +2,14 @@ import type { Tensor } from './tensor.js';
 
 /** Gradients of a loss with respect to an op's inputs, given those with respect to its outputs (null: none flowed).
  * `saved` are the tensors handed to record(), kept alive by the recorder. `needs[i]` says whether input i wants a
- * gradient; the function may return null (or anything) where it does not. Returned tensors belong to the caller. */
+ * gradient; the function may return null (or anything) where it does not. Returned tensors belong to the caller.
+ * `into[i]` is the gradient that input i has already, where the sum may be made in place: a rule that adds to it returns
+ * it; one that returns another tensor leaves the addition to the caller. */
 export type Vjp = (
   grads: readonly (Tensor | null)[],
   saved: readonly Tensor[],
   needs: readonly boolean[],
+  into: readonly (Tensor | null)[],
 ) => readonly (Tensor | null)[];
 
 /** Something that listens to ops: the autograd tape. Ops know only this interface, so that they stand below it. */

@@ -81,6 +81,7 @@ export function planTraining(config: TrainConfig): TrainPlan {
       batch: config.batchSize,
       seqLen: config.data.seqLen,
       dtype: config.dtype,
+      backend: config.device.startsWith('cuda') ? 'cuda' : 'cpu',
     }),
     tokensPerStep: tokensPerStep(config),
     steps: stepsOf(config, (textBytes / BYTES_PER_TOKEN) * (1 - config.data.validationFraction)),

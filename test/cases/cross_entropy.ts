@@ -71,6 +71,7 @@ export const cases: CaseList = {
     crossEntropyCase([4], 6, 'sum', 0, 60),
     crossEntropyCase([3], 2, 'sum', 1),
     linearCase([7], 5, 11, 3, 3),
+    linearCase([6], 5, 16, 4, 3),
     linearCase([2, 5], 4, 9, 10, 0),
     linearCase([5], 6, 7, 1, 2),
     linearCase([4], 3, 5, 100, 1),

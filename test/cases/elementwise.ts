@@ -1,4 +1,15 @@
-import { add, narrow, reshape, scale, sum, silu, swiglu, gsaGate } from '#src/ops/index.js';
+import {
+  add,
+  gsaGate,
+  gsaInputs,
+  narrow,
+  reshape,
+  scale,
+  silu,
+  sum,
+  swiglu,
+  swigluHalves,
+} from '#src/ops/index.js';
 import * as reference from '../reference/activation.js';
 import { normal, type CaseInput, type CaseList, type OpCase } from './types.js';
 
@@ -31,8 +42,42 @@ function narrowCase(dim: number, start: number, length: number): OpCase {
   );
 }
 
+interface LayerSizes {
+  B: number;
+  T: number;
+  HQ: number;
+  H: number;
+  K: number;
+  V: number;
+  M: number;
+  normalizer: number;
+}
+
+function gsaInputsCase(sizes: LayerSizes): OpCase {
+  const { B, T, HQ, H, K, V, M, normalizer } = sizes;
+  const widths = [HQ * K, H * K, H * V, H * M];
+  const width = widths.reduce((a, b) => a + b);
+  return {
+    title: `gsaInputs B${B} T${T} HQ${HQ} H${H} K${K} V${V} M${M} normalizer=${normalizer} -30..30`,
+    seed: 16,
+    inputs: { x: { shape: [B, T, width], draw: wide } },
+    run: ({ x }) => {
+      const { q, k, v, g, s } = gsaInputs(x!, sizes);
+      return [q, k, v, g, s];
+    },
+    reference: ({ x }) => {
+      const part = (which: number): Float64Array => {
+        const start = widths.slice(0, which).reduce((a, b) => a + b, 0);
+        return x!.filter((_, i) => i % width >= start && i % width < start + widths[which]!);
+      };
+      const { g, s } = reference.gsaGate(part(3), normalizer);
+      return [...[0, 1, 2].map((i) => reference.silu(part(i))), g, s];
+    },
+  };
+}
+
 export const cases: CaseList = {
-  ops: ['add', 'scale', 'reshape', 'narrow', 'sum', 'silu', 'swiglu', 'gsaGate'],
+  ops: ['add', 'scale', 'reshape', 'narrow', 'sum', 'silu', 'swiglu', 'swigluHalves', 'gsaGate', 'gsaInputs'],
   cases: [
     {
       title: 'add [3, 5]',
@@ -94,6 +139,25 @@ export const cases: CaseList = {
       run: ({ gate, up }) => [swiglu(gate!, up!)],
       reference: ({ gate, up }) => [reference.swiglu(gate!, up!)],
     },
+    ...[
+      [2, 35],
+      [3, 2, 16],
+    ].map((half): OpCase => {
+      const width = half.at(-1)!;
+      return {
+        title: `swigluHalves [${half.slice(0, -1)}, 2 x ${width}] -30..30`,
+        seed: 15,
+        inputs: { x: { shape: [...half.slice(0, -1), 2 * width], draw: wide } },
+        run: ({ x }) => [swigluHalves(x!)],
+        reference: ({ x }) => {
+          const side = (second: number) =>
+            x!.filter((_, i) => Math.floor(i / width) % 2 === second) as Float64Array;
+          return [reference.swiglu(side(0), side(1))];
+        },
+      };
+    }),
+    gsaInputsCase({ B: 2, T: 3, HQ: 4, H: 2, K: 3, V: 5, M: 7, normalizer: 8 }),
+    gsaInputsCase({ B: 1, T: 9, HQ: 2, H: 2, K: 8, V: 16, M: 8, normalizer: 16 }),
     ...[1, 8, 16].map((normalizer): OpCase => ({
       title: `gsaGate [2, 3, 2, 5] f -30..30 normalizer=${normalizer}`,
       seed: 14,

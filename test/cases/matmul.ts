@@ -1,4 +1,4 @@
-import { linear, matmul } from '#src/ops/index.js';
+import { linear, linearJoined, matmul } from '#src/ops/index.js';
 import { matmul as reference } from '../reference/dense.js';
 import { normal, type CaseList, type OpCase } from './types.js';
 
@@ -45,9 +45,28 @@ function linearCase(shape: readonly number[], out: number, bias: boolean, seed: 
   };
 }
 
+function joinedCase(shape: readonly number[], outs: readonly number[], seed: number): OpCase {
+  const K = shape.at(-1)!;
+  const M = shape.slice(0, -1).reduce((n, e) => n * e, 1);
+  return {
+    title: `linearJoined x=[${shape}] outs=${outs}`,
+    seed,
+    inputs: {
+      x: { shape, draw: normal() },
+      ...Object.fromEntries(outs.map((out, i) => [`w${i}`, { shape: [out, K], draw: normal(0.3) }])),
+    },
+    run: ({ x, ...weights }) => [linearJoined(x!, Object.values(weights))],
+    reference: ({ x, ...weights }) => {
+      const all = Object.values(weights).flatMap((w) => [...w]);
+      const N = all.length / K;
+      return [reference(x!, Float64Array.from(all), { M, K, N, transB: true })];
+    },
+  };
+}
+
 const flags = [false, true];
 export const cases: CaseList = {
-  ops: ['matmul', 'linear'],
+  ops: ['matmul', 'linear', 'linearJoined'],
   cases: [
     ...flags.flatMap((transA) => flags.map((transB) => matmulCase({ M: 5, K: 7, N: 4, transA, transB }, 1))),
     ...flags.flatMap((transA) =>
@@ -59,5 +78,7 @@ export const cases: CaseList = {
     linearCase([3, 4], 5, true, 6),
     linearCase([2, 3, 9], 7, false, 7),
     linearCase([6], 3, true, 8),
+    joinedCase([2, 3, 9], [4, 2, 5], 9),
+    joinedCase([4, 6], [7], 10),
   ],
 };

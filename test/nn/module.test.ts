@@ -4,6 +4,7 @@ import {
   Embedding,
   GatedMlp,
   GatedSlotAttention,
+  JoinedLinear,
   Linear,
   Module,
   RMSNorm,
@@ -48,7 +49,10 @@ for (const device of testDevices()) {
     assertNoLeak(t, () => {
       const shared = random([2]);
       const pair = new Pair(
-        new GatedMlp(new Linear(random([3, 2])), new Linear(random([3, 2])), new Linear(random([2, 3]))),
+        new GatedMlp(
+          new JoinedLinear({ gate_proj: random([3, 2]), up_proj: random([3, 2]) }),
+          new Linear(random([2, 3])),
+        ),
         [new RMSNorm(random([2])), new RMSNorm(null), new Embedding(shared)],
         shared,
       );
@@ -74,20 +78,48 @@ for (const device of testDevices()) {
   test.serial(`${device} float32 GatedMlp [2, 3, 8] -> 16 -> 8 is down(silu(gate) · up)`, (t) => {
     assertNoLeak(t, () => {
       using mlp = new GatedMlp(
-        new Linear(random([16, 8])),
-        new Linear(random([16, 8])),
+        new JoinedLinear({ gate_proj: random([16, 8]), up_proj: random([16, 8]) }),
         new Linear(random([8, 16])),
       );
       scope(() => {
         const x = random([2, 3, 8]);
         const project = (w: Tensor) => matmul(f64(x), f64(w), { M: 6, K: 8, N: 16, transB: true });
-        const up = project(mlp.upProj.weight);
-        const inner = siluReference(project(mlp.gateProj.weight)).map((g, i) => g * up[i]!);
+        const up = project(mlp.gateAndUp.maps.up_proj.weight);
+        const inner = siluReference(project(mlp.gateAndUp.maps.gate_proj.weight)).map((g, i) => g * up[i]!);
         const expected = matmul(inner, f64(mlp.downProj.weight), { M: 6, K: 16, N: 8, transB: true });
         const y = mlp.forward(x);
         t.deepEqual(y.shape, [2, 3, 8]);
         t.true(relativeError(y.toFloat32(), expected) <= 1e-5);
       });
+    });
+  });
+
+  test.serial(`${device} float32 JoinedLinear: one product, parameters of their own in one storage`, (t) => {
+    assertNoLeak(t, () => {
+      const [a, b] = [random([3, 4]), random([2, 4])];
+      const separate = { a: a.toFloat32(), b: b.toFloat32() };
+      using joined = new JoinedLinear({ a, b });
+      t.true(a.disposed && b.disposed, 'moved');
+      t.deepEqual(joined.maps.a.weight.toFloat32(), separate.a);
+      t.deepEqual(joined.maps.b.weight.toFloat32(), separate.b);
+      t.deepEqual(
+        joined.namedParameters().map(([name]) => name),
+        ['a.weight', 'b.weight'],
+      );
+      // A change of one parameter shows in the product.
+      joined.maps.b.weight.write(new Float32Array(8).fill(1));
+      using x = random([2, 4]);
+      using tape = new Tape();
+      using y = tape.run(() => joined.forward(x));
+      const expected = [...separate.a, ...new Float32Array(8).fill(1)];
+      const product = matmul(f64(x), Float64Array.from(expected), { M: 2, K: 4, N: 5, transB: true });
+      t.true(relativeError(y.toFloat32(), product) <= 1e-5);
+      using seed = Tensor.full([2, 5], 1, { device });
+      tape.backward(y, seed);
+      const columns = matmul(new Float64Array(6).fill(1), f64(x), { M: 3, K: 2, N: 4 });
+      t.deepEqual(joined.maps.a.weight.grad!.shape, [3, 4]);
+      t.true(relativeError(joined.maps.a.weight.grad!.toFloat32(), columns) <= 1e-5);
+      t.deepEqual(joined.maps.b.weight.grad!.shape, [2, 4]);
     });
   });
 
@@ -153,19 +185,18 @@ for (const device of testDevices()) {
     (t) => {
       assertNoLeak(t, () => {
         const [D, HQ, H, K, V, M] = [12, 4, 2, 3, 5, 6];
-        const linear = (out: number, width = D) => new Linear(random([out, width]));
         using layer = new GatedSlotAttention(
           { HQ, H, K, V, M, normalizer: 8 },
           {
-            qProj: linear(HQ * K),
-            kProj: linear(H * K),
-            vProj: linear(H * V),
-            fProj: linear(H * M),
-            qConv: null,
-            kConv: null,
-            vConv: null,
+            inputs: new JoinedLinear({
+              q_proj: random([HQ * K, D]),
+              k_proj: random([H * K, D]),
+              v_proj: random([H * V, D]),
+              f_proj: random([H * M, D]),
+            }),
+            convs: null,
             gNorm: new RMSNorm(random([HQ * V]), { eps: 1e-5, silu: true }),
-            oProj: linear(D, HQ * V),
+            oProj: new Linear(random([D, HQ * V])),
           },
         );
         scope(() => {

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "../../cpu/parallel.h"
 #include "params.h"
 
@@ -18,37 +20,49 @@ activation::Activation read_float32(const Args& args, const char* const* names) 
   return p;
 }
 
-const float* in(const activation::Activation& p, int i) { return static_cast<const float*>(p.in[i]); }
-float* out(const activation::Activation& p, int i) { return static_cast<float*>(p.out[i]); }
+// Calls body(in, out, count) with the operands' addresses at the start of each run of `count` elements.
+template <typename Body>
+void for_runs(const activation::Activation& p, Body body) {
+  const auto run = [&](int64_t row, int64_t column, int64_t count) {
+    const float* in[3];
+    float* out[2];
+    for (int i = 0; i < 3; ++i) in[i] = static_cast<const float*>(p.in[i]) + row * p.in_stride[i] + column;
+    for (int i = 0; i < 2; ++i) out[i] = static_cast<float*>(p.out[i]) + row * p.out_stride[i] + column;
+    body(in, out, count);
+  };
+  if (p.rows == 1)
+    parallel_for(p.columns, kGrain, [&](int64_t b, int64_t e) { run(0, b, e - b); });
+  else
+    parallel_for(p.rows, std::max<int64_t>(1, kGrain / std::max<int64_t>(p.columns, 1)),
+                 [&](int64_t b, int64_t e) {
+                   for (int64_t row = b; row < e; ++row) run(row, 0, p.columns);
+                 });
+}
 
 }  // namespace
 
 void silu_fwd(gsa_device&, const Args& args) {
   static const auto kernel = GSA_SIMD_SELECT(silu_fwd_range);
-  const auto p = read_float32(args, activation::kSiluFwd);
-  parallel_for(p.n, kGrain, [&](int64_t b, int64_t e) { kernel(in(p, 0) + b, out(p, 0) + b, e - b); });
+  for_runs(read_float32(args, activation::kSiluFwd),
+           [&](const float** in, float** out, int64_t n) { kernel(in[0], out[0], n); });
 }
 
 void silu_bwd(gsa_device&, const Args& args) {
   static const auto kernel = GSA_SIMD_SELECT(silu_bwd_range);
-  const auto p = read_float32(args, activation::kSiluBwd);
-  parallel_for(p.n, kGrain,
-               [&](int64_t b, int64_t e) { kernel(in(p, 0) + b, in(p, 1) + b, out(p, 0) + b, e - b); });
+  for_runs(read_float32(args, activation::kSiluBwd),
+           [&](const float** in, float** out, int64_t n) { kernel(in[0], in[1], out[0], n); });
 }
 
 void swiglu_fwd(gsa_device&, const Args& args) {
   static const auto kernel = GSA_SIMD_SELECT(swiglu_fwd_range);
-  const auto p = read_float32(args, activation::kSwigluFwd);
-  parallel_for(p.n, kGrain,
-               [&](int64_t b, int64_t e) { kernel(in(p, 0) + b, in(p, 1) + b, out(p, 0) + b, e - b); });
+  for_runs(read_float32(args, activation::kSwigluFwd),
+           [&](const float** in, float** out, int64_t n) { kernel(in[0], in[1], out[0], n); });
 }
 
 void swiglu_bwd(gsa_device&, const Args& args) {
   static const auto kernel = GSA_SIMD_SELECT(swiglu_bwd_range);
-  const auto p = read_float32(args, activation::kSwigluBwd);
-  parallel_for(p.n, kGrain, [&](int64_t b, int64_t e) {
-    kernel(in(p, 0) + b, in(p, 1) + b, in(p, 2) + b, out(p, 0) + b, out(p, 1) + b, e - b);
-  });
+  for_runs(read_float32(args, activation::kSwigluBwd),
+           [&](const float** in, float** out, int64_t n) { kernel(in[0], in[1], in[2], out[0], out[1], n); });
 }
 
 }  // namespace gsa::cpu

@@ -21,6 +21,7 @@ void expect_float32(int32_t dtype) {
 
 void cross_entropy_fwd(gsa_device&, const Args& args) {
   static const auto kernel = GSA_SIMD_SELECT(log_sum_exp);
+  static const auto gradient = GSA_SIMD_SELECT(softmax_gradient);
   const loss::CrossEntropyFwd p = loss::read_cross_entropy_fwd(args);
   expect_float32(p.dtype);
   loss::check_labels(p.labels, p.R, p.C, p.ignore_index);
@@ -29,7 +30,14 @@ void cross_entropy_fwd(gsa_device&, const Args& args) {
     for (int64_t r = begin; r < end; ++r) {
       const float* row = logits + r * p.C;
       p.lse[r] = kernel(row, p.C);
-      p.loss[r] = p.labels[r] == p.ignore_index ? 0.0f : p.lse[r] - row[p.labels[r]];
+      const bool ignored = p.labels[r] == p.ignore_index;
+      p.loss[r] = ignored ? 0.0f : p.lse[r] - row[p.labels[r]];
+      if (!p.dlogits) continue;
+      float* out = static_cast<float*>(p.dlogits) + r * p.C;
+      if (ignored)
+        std::fill(out, out + p.C, 0.0f);
+      else
+        gradient(row, out, p.C, p.lse[r], 1.0f, p.labels[r]);
     }
   });
 }

@@ -16,6 +16,7 @@ struct CrossEntropyFwd {
   const int32_t* labels;  // [R], each in 0 .. C - 1 or ignore_index
   float* loss;            // [R]
   float* lse;             // [R]
+  void* dlogits;          // [R, C] gradient of the losses' sum; may be the memory of logits; NULL: not wanted
   int32_t ignore_index;
 };
 
@@ -53,7 +54,7 @@ inline int32_t read_ignore_index(double value) {
   return static_cast<int32_t>(value);
 }
 
-// cross_entropy_fwd: logits labels -> loss lse, ignore_index
+// cross_entropy_fwd: logits labels -> loss lse dlogits?, ignore_index
 inline CrossEntropyFwd read_cross_entropy_fwd(const Args& args) {
   const gsa_tensor &logits = args.in(0), &labels = args.in(1);
   const int32_t dtype = read_logits(logits, "logits");
@@ -61,6 +62,8 @@ inline CrossEntropyFwd read_cross_entropy_fwd(const Args& args) {
   expect_dense(labels, GSA_INT32, {R}, "labels");
   expect_dense(args.out(0), GSA_FLOAT32, {R}, "loss");
   expect_dense(args.out(1), GSA_FLOAT32, {R}, "lse");
+  const gsa_tensor* dlogits = args.out_optional(2);
+  if (dlogits) expect_dense(*dlogits, dtype, {R, logits.shape[1]}, "dlogits");
   return {R,
           logits.shape[1],
           dtype,
@@ -68,6 +71,7 @@ inline CrossEntropyFwd read_cross_entropy_fwd(const Args& args) {
           static_cast<const int32_t*>(labels.data),
           static_cast<float*>(args.out(0).data),
           static_cast<float*>(args.out(1).data),
+          data_or_null<void>(dlogits),
           read_ignore_index(args.attr(0))};
 }
 

@@ -1,0 +1,54 @@
+import { exec } from '../tensor/exec.js';
+import { record } from '../tensor/recorder.js';
+import { Tensor } from '../tensor/tensor.js';
+import { checkNumber, checkTensor, emptyBeside } from './check.js';
+
+/** Extents of a gated-slot-attention layer. */
+export interface GsaInputShape {
+  /** Query heads, and key/value heads. */
+  HQ: number;
+  H: number;
+  /** Width of a head's queries and keys, and of its values. */
+  K: number;
+  V: number;
+  /** Slots of a head. */
+  M: number;
+  /** g = logsigmoid(f) / normalizer; default 8. */
+  normalizer?: number;
+}
+
+/** What gated slot attention takes, from the joined projections of a layer: a row of x [B, T, HQ K + H K + H V + H M] is
+ * [q | k | v | f] of one token. q, k and v are silu of theirs; g = logsigmoid(f) / normalizer and s = 1 − exp(g), both
+ * float32 (arXiv 2409.07146, section 3.3).
+ * @returns q [B, T, HQ, K], k [B, T, H, K], v [B, T, H, V], g and s [B, T, H, M]
+ * @throws GsaError INVALID_ARGUMENT */
+export function gsaInputs(
+  x: Tensor,
+  shape: GsaInputShape,
+): { q: Tensor; k: Tensor; v: Tensor; g: Tensor; s: Tensor } {
+  const op = 'gsaInputs';
+  const { HQ, H, K, V, M } = shape;
+  for (const [name, extent] of Object.entries({ HQ, H, K, V, M }))
+    checkNumber(op, name, extent, 'an integer above 0', (n) => Number.isInteger(n) && n > 0);
+  const normalizer = checkNumber(op, 'normalizer', shape.normalizer ?? 8, 'a number above 0', (n) => n > 0);
+  checkTensor(op, 'x', x, { shape: [null, null, HQ * K + H * K + H * V + H * M] });
+  const [B, T] = x.shape as [number, number, number];
+  const outputs = {
+    q: emptyBeside(x, [B, T, HQ, K]),
+    k: emptyBeside(x, [B, T, H, K]),
+    v: emptyBeside(x, [B, T, H, V]),
+    g: emptyBeside(x, [B, T, H, M], 'float32'),
+    s: emptyBeside(x, [B, T, H, M], 'float32'),
+  };
+  exec('gsa_inputs_fwd', { x }, outputs, { normalizer });
+  const shapes = Object.values(outputs).map((t) => ({ shape: t.shape, dtype: t.dtype }));
+  record(op, [x], Object.values(outputs), [x], (arrived, [x]) => {
+    const [dq, dk, dv, dg, ds] = arrived.map(
+      (d, i) => d ?? Tensor.zeros(shapes[i]!.shape, { dtype: shapes[i]!.dtype, device: x!.device }),
+    );
+    const dx = Tensor.emptyLike(x!);
+    exec('gsa_inputs_bwd', { dq, dk, dv, dg, ds, x }, { dx }, { normalizer });
+    return [dx];
+  });
+  return outputs;
+}
