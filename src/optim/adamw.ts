@@ -140,6 +140,17 @@ export class AdamW {
     this.stepCount = step;
   }
 
+  /** Moves the step just made from `stepCount` to `skipped`, once the host knows that its `scale` was not finite, so that
+   * the device changed nothing. Before the next step: the bias correction goes by the count. */
+  uncountStep(): void {
+    if (this.stepCount === 0)
+      throw new GsaError('INVALID_ARGUMENT', 'Expected a step to take back but none was made', {
+        op: 'AdamW',
+      });
+    this.stepCount--;
+    this.skipped++;
+  }
+
   /** Disposes the gradients. */
   zeroGrad(): void {
     for (const { parameter } of this.#slots()) {

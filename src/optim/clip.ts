@@ -13,13 +13,13 @@ function gradients(params: readonly Tensor[], op: string): Tensor[] {
 /** What clipping needs, without waiting for the device: `norm` is the Euclidean norm of all gradients together times
  * `gradScale`, and `scale` = gradScale · min(1, maxNorm / (norm + 1e-6)) the factor to hand to AdamW.step(). `gradScale`
  * turns summed gradients into means (one over the number of tokens). Both are float32 of shape []; they are not finite
- * when a gradient is not.
+ * when a gradient is not, or one of `losses` (float32, of shape []).
  * @throws GsaError INVALID_ARGUMENT */
 export function clipScale(
   params: readonly Tensor[],
-  options: { maxNorm?: number; gradScale?: number } = {},
+  options: { maxNorm?: number; gradScale?: number; losses?: readonly Tensor[] } = {},
 ): { scale: Tensor; norm: Tensor } {
-  const { maxNorm = Infinity, gradScale = 1 } = options;
+  const { maxNorm = Infinity, gradScale = 1, losses = [] } = options;
   if (!(maxNorm > 0))
     throw expected('a number above 0 (Infinity: no clipping)', 'maxNorm', maxNorm, 'clipScale');
   if (!(gradScale > 0 && Number.isFinite(gradScale)))
@@ -28,6 +28,8 @@ export function clipScale(
   const device = grads[0]!.device;
   using squares = Tensor.empty([], { device });
   exec('sum_squares', { x: grads }, { y: squares }, {});
+  // Zero times a loss is zero, or NaN when the loss is not finite.
+  for (const b of losses) exec('add', { a: squares, b }, { y: squares }, { alpha: 1, beta: 0 });
   const scale = Tensor.empty([], { device });
   const norm = Tensor.empty([], { device });
   exec('clip_scale', { sum_squares: squares }, { scale, norm }, { max_norm: maxNorm, grad_scale: gradScale });

@@ -50,35 +50,31 @@ export class Trainer {
   }
 
   /** One update from the mean gradient over all tokens of the micro-batches, clipped. When the loss or a gradient is not
-   * finite, weights and moments stay as they are. */
+   * finite, weights and moments stay as they are: the device sees to that itself, so that the host waits only once, when
+   * the whole step is under way. */
   step(batches: readonly Batch[], lr: number): StepOutcome {
     this.optimizer.zeroGrad();
-    let sum = 0;
-    let tokens = 0;
-    for (const batch of batches) {
-      const loss = this.#tape.run(() => this.#loss(batch));
-      try {
-        sum += loss.item();
-        tokens += batch.tokens;
+    return scope(() => {
+      const losses: Tensor[] = [];
+      for (const batch of batches) {
+        const loss = this.#tape.run(() => this.#loss(batch));
+        losses.push(loss);
         this.#tape.backward(loss);
-      } finally {
-        loss.dispose();
       }
-    }
-    const { scale, norm } = clipScale(this.model.parameters(), {
-      maxNorm: this.#clip,
-      gradScale: 1 / tokens,
-    });
-    try {
-      const gradNorm = norm.item();
-      const skipped = !Number.isFinite(gradNorm) || !Number.isFinite(sum);
-      this.optimizer.step({ lr, scale, finite: !skipped });
-      return { loss: sum / tokens, gradNorm, tokens, skipped };
-    } finally {
-      scale.dispose();
-      norm.dispose();
+      const tokens = batches.reduce((sum, batch) => sum + batch.tokens, 0);
+      const { scale, norm } = clipScale(this.model.parameters(), {
+        maxNorm: this.#clip,
+        gradScale: 1 / tokens,
+        losses,
+      });
+      this.optimizer.step({ lr, scale });
       this.optimizer.zeroGrad();
-    }
+      const gradNorm = norm.item();
+      const loss = losses.reduce((sum, one) => sum + one.item(), 0) / tokens;
+      const skipped = !Number.isFinite(gradNorm);
+      if (skipped) this.optimizer.uncountStep();
+      return { loss, gradNorm, tokens, skipped };
+    });
   }
 
   /** Summed loss of a batch, without gradients. */

@@ -143,7 +143,22 @@ for (const device of testDevices()) {
           [...params, ...optimizer.state().values()].map((x) => x.toFloat32()),
           before,
         );
-        t.is(optimizer.skipped, 1);
+        t.deepEqual([optimizer.stepCount, optimizer.skipped], [2, 1]);
+        optimizer.uncountStep();
+        t.deepEqual([optimizer.stepCount, optimizer.skipped], [1, 2]);
+        // A loss that is not finite does the same to finite gradients; one that is changes nothing.
+        setGrad(params[1]!, draw(params[1]!.size));
+        using loss = Tensor.scalar(bad, { device });
+        using finite = Tensor.scalar(1e30, { device });
+        const without = clipScale(params, { maxNorm: 1 });
+        const spoilt = clipScale(params, { maxNorm: 1, losses: [finite, loss] });
+        const sound = clipScale(params, { maxNorm: 1, losses: [finite] });
+        t.false(Number.isFinite(spoilt.scale.item()));
+        t.is(sound.scale.item(), without.scale.item());
+        for (const { scale, norm } of [without, spoilt, sound]) {
+          scale.dispose();
+          norm.dispose();
+        }
         clip.scale.dispose();
         clip.norm.dispose();
         dispose(named);
