@@ -1,10 +1,11 @@
 // Entry points of gated slot attention on CUDA: which path a call takes. FLASH_GSA_TRACE=1 in the environment
-// prints it.
+// prints it; FLASH_GSA_SWEEP=1 lets the sweeps take the shapes they know.
 #include <cstdio>
 #include <cstdlib>
 
 #include "fast_sm90.h"
 #include "general_sm90.h"
+#include "sweeps_sm90.h"
 
 namespace gsa::sm90 {
 namespace {
@@ -20,26 +21,36 @@ void trace(const char* op, const char* path, const Dims& d, int32_t dtype) {
                static_cast<long long>(d.V), static_cast<long long>(d.M), static_cast<long long>(d.N));
 }
 
+bool sweep_wanted() {
+  static const char* const wanted = std::getenv("FLASH_GSA_SWEEP");
+  return wanted && wanted[0] == '1';
+}
+
 }  // namespace
 }  // namespace gsa::sm90
 
 namespace gsa::cuda {
 
+using sm90::sweep_wanted;
 using sm90::trace;
 
 void gsa_chunk_fwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::ChunkFwd p = slot_attention::read_chunk_fwd(args, dtype);
-  const bool fast = sm90::fast_takes(p.dims, dtype);
-  trace("gsa_chunk_fwd", fast ? "tensor-core" : "general", p.dims, dtype);
+  const bool sweep = sweep_wanted() && sm90::sweep_takes(p.dims, dtype),
+             fast = sm90::fast_takes(p.dims, dtype);
+  trace("gsa_chunk_fwd", sweep ? "sweep" : fast ? "tensor-core" : "general", p.dims, dtype);
+  if (sweep) return sm90::sweep_fwd(device, p);
   fast ? sm90::fast_fwd(device, p) : sm90::general_fwd(device, p, dtype);
 }
 
 void gsa_chunk_bwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::ChunkBwd p = slot_attention::read_chunk_bwd(args, dtype);
-  const bool fast = sm90::fast_takes(p.dims, dtype);
-  trace("gsa_chunk_bwd", fast ? "tensor-core" : "general", p.dims, dtype);
+  const bool sweep = sweep_wanted() && sm90::sweep_bwd_takes(p.dims, dtype),
+             fast = sm90::fast_takes(p.dims, dtype);
+  trace("gsa_chunk_bwd", sweep ? "sweep" : fast ? "tensor-core" : "general", p.dims, dtype);
+  if (sweep) return sm90::sweep_bwd(device, p);
   fast ? sm90::fast_bwd(device, p) : sm90::general_bwd(device, p, dtype);
 }
 

@@ -1,0 +1,158 @@
+// The sweeps, pass by pass.
+#include <algorithm>
+#include <type_traits>
+
+#include "sweep_flow_sm90.cuh"
+#include "sweep_forward_sm90.cuh"
+#include "sweep_reverse_sm90.cuh"
+#include "sweeps_sm90.h"
+
+namespace gsa::sm90 {
+
+using cuda::Scratch;
+using slot_attention::ChunkBwd;
+using slot_attention::ChunkFwd;
+using slot_attention::Dims;
+using slot_attention::Inputs;
+
+bool sweep_takes(const Dims& d, int32_t dtype) {
+  const bool widths = d.K == d.V && (d.K == 64 || d.K == 128 || d.K == 256 || d.K == 512);
+  return dtype == GSA_BFLOAT16 && d.M == kSlots && widths && d.N * d.HQ < (int64_t{1} << 28);
+}
+
+namespace {
+
+ForwardSweep forward_sweep(const Dims& d, const Inputs& in) {
+  ForwardSweep a{};
+  a.cu_seqlens = in.cu_seqlens;
+  a.T = d.T;
+  a.N = d.N;
+  a.HQ = d.HQ;
+  a.H = d.H;
+  a.s = in.s;
+  a.g = in.g;
+  return a;
+}
+StateEnds key_state(const float* start, float* end) { return {start, end, kSlots, 1}; }
+StateEnds value_state(const Dims& d, const float* start, float* end) {
+  return {start, end, 1, static_cast<int>(d.V)};
+}
+
+}  // namespace
+
+void sweep_fwd(gsa_device& device, const ChunkFwd& p) {
+  const Dims& d = p.dims;
+  ForwardSweep a = forward_sweep(d, p.in);
+  a.in_read = static_cast<const bf16*>(p.in.q);
+  a.in_write = static_cast<const bf16*>(p.in.k);
+  a.values = static_cast<const bf16*>(p.in.v);
+  a.in_width = d.K;
+  a.out_width = d.V;
+  a.in_state = key_state(p.in.hk0, p.hkT);
+  a.out_state = value_state(d, p.in.hv0, p.hvT);
+  a.in_scale = p.in.scale;
+  a.out_scale = 1.0f;
+  a.out = static_cast<bf16*>(p.o);
+  a.ok = p.ok;
+  launch_forward_sweep(device, a, false);
+}
+
+bool sweep_bwd_takes(const Dims& d, int32_t dtype) { return sweep_takes(d, dtype) && d.HQ == d.H; }
+
+namespace {
+
+int cluster_of(const Dims& d) { return static_cast<int>(std::max<int64_t>(std::max(d.K, d.V) / 128, 1)); }
+
+// What the backward passes hand to one another. One allocation; every part starts on 256 bytes.
+struct SweepScratch {
+  int64_t bytes = 0;
+  float *dok, *flow, *anchor_flow;
+  bf16* anchors;
+
+  SweepScratch(char* memory, const Dims& d) {
+    const int64_t rows = d.B * d.T * d.H, stored = (d.B * d.T / kStep + d.N) * d.H;
+    const auto take = [&](auto*& field, int64_t n) {
+      field = reinterpret_cast<std::remove_reference_t<decltype(field)>>(memory + bytes);
+      bytes += (n * static_cast<int64_t>(sizeof(*field)) + 255) / 256 * 256;
+    };
+    take(dok, rows * kSlots);
+    take(flow, rows * kSlots);
+    take(anchor_flow, stored * cluster_of(d) * 5 * kSlots);
+    take(anchors, stored * (d.K + d.V) * kSlots);
+  }
+};
+
+// dq, dok, and what dg needs; stores the states now and then.
+void backward_forward(gsa_device& device, const ChunkBwd& p, const SweepScratch& x) {
+  const Dims& d = p.dims;
+  ForwardSweep a = forward_sweep(d, p.in);
+  a.in_read = static_cast<const bf16*>(p.d_o);
+  a.in_write = static_cast<const bf16*>(p.in.v);
+  a.values = static_cast<const bf16*>(p.in.k);
+  a.in_width = d.V;
+  a.out_width = d.K;
+  a.in_state = value_state(d, p.in.hv0, nullptr);
+  a.out_state = key_state(p.in.hk0, nullptr);
+  a.in_scale = 1.0f;
+  a.out_scale = p.in.scale;
+  a.out = static_cast<bf16*>(p.dq);
+  a.ok = const_cast<float*>(p.ok);
+  a.dok = x.dok;
+  a.flow = x.flow;
+  a.anchors = x.anchors;
+  launch_forward_sweep(device, a, true);
+}
+
+ReverseSweep reverse_sweep(const ChunkBwd& p, const SweepScratch& x) {
+  const Dims& d = p.dims;
+  ReverseSweep a{};
+  a.cu_seqlens = p.in.cu_seqlens;
+  a.T = d.T;
+  a.N = d.N;
+  a.H = d.H;
+  a.s = p.in.s;
+  a.g = p.in.g;
+  a.ds = p.ds;
+  a.anchors = x.anchors;
+  a.anchor_slices[0] = static_cast<int>(d.V / cluster_of(d));
+  a.anchor_slices[1] = static_cast<int>(d.K / cluster_of(d));
+  a.flow = x.anchor_flow;
+  return a;
+}
+
+void backward_values(gsa_device& device, const ChunkBwd& p, const SweepScratch& x) {
+  ReverseSweep a = reverse_sweep(p, x);
+  a.strength = p.ok;
+  a.write = static_cast<const bf16*>(p.d_o);
+  a.read = static_cast<const bf16*>(p.in.v);
+  a.width = p.dims.V;
+  a.state = value_state(p.dims, p.dhvT, p.dhv0);
+  a.out = static_cast<bf16*>(p.dv);
+  launch_reverse_sweep(device, a, cluster_of(p.dims), false);
+}
+
+void backward_keys(gsa_device& device, const ChunkBwd& p, const SweepScratch& x) {
+  ReverseSweep a = reverse_sweep(p, x);
+  a.strength = x.dok;
+  a.write = static_cast<const bf16*>(p.in.q);
+  a.read = static_cast<const bf16*>(p.in.k);
+  a.width = p.dims.K;
+  a.state = key_state(p.dhkT, p.dhk0);
+  a.out = static_cast<bf16*>(p.dk);
+  launch_reverse_sweep(device, a, cluster_of(p.dims), true);
+}
+
+}  // namespace
+
+void sweep_bwd(gsa_device& device, const ChunkBwd& p) {
+  const Dims& d = p.dims;
+  const Scratch memory(device, SweepScratch(nullptr, d).bytes);
+  const SweepScratch x(memory.as<char>(), d);
+  backward_forward(device, p, x);
+  backward_values(device, p, x);
+  backward_keys(device, p, x);
+  launch_flow(device,
+              {p.in.cu_seqlens, d.T, d.N, d.H, cluster_of(d), x.flow, p.in.s, p.ds, x.anchor_flow, p.dg});
+}
+
+}  // namespace gsa::sm90

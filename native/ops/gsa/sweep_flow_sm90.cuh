@@ -1,0 +1,18 @@
+// The last pass of the backward sweeps: gsa_sweep_flow_sm90.cu.
+#pragma once
+
+#include "sweep_sm90.cuh"
+
+namespace gsa::sm90 {
+
+struct FlowPass {
+  const int32_t* cu_seqlens;
+  int64_t T, N, H;
+  int cluster;
+  const float *flow, *s, *ds;  // [rows, H, slots]
+  const float* anchor_flow;    // [first_anchor .., H, cluster, 5, slots]
+  float* dg;                   // [rows, H, slots]
+};
+void launch_flow(gsa_device& device, const FlowPass& a);
+
+}  // namespace gsa::sm90

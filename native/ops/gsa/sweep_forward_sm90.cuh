@@ -1,0 +1,31 @@
+// The sweep in the direction of time, twice used:
+//   forward   in: q, k and the key state; softmax; out: v and the value state -> o
+//   backward  in: do, v and the value state -> dp; dok = p (dp - p . dp); out: k and the key state -> dq
+#pragma once
+
+#include "sweep_sm90.cuh"
+
+namespace gsa::sm90 {
+
+struct ForwardSweep {
+  const int32_t* cu_seqlens;
+  int64_t T, N, HQ, H;
+  const float *s, *g;    // [rows, H, slots]
+  const bf16* in_read;   // [rows, HQ, in_width] q | do
+  const bf16* in_write;  // [rows, H, in_width] k | v
+  const bf16* values;    // [rows, H, out_width] v | k
+  int64_t in_width, out_width;
+  StateEnds in_state, out_state;
+  float in_scale, out_scale;
+  bf16* out;      // [rows, HQ, out_width] o | dq
+  float* ok;      // [rows, HQ, slots] forward: written unless NULL; backward: read
+  float* dok;     // [rows, HQ, slots] backward: written
+  float* flow;    // [rows, HQ, slots] backward: written, ok * dok + p * dp
+  bf16* anchors;  // [first_anchor .., HQ, cluster, in and out, ..] backward: the states after every step
+  int clusters;
+  HandOver hand_over;
+};
+
+void launch_forward_sweep(gsa_device& device, const ForwardSweep& a, bool backward);
+
+}  // namespace gsa::sm90

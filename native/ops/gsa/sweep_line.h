@@ -1,0 +1,105 @@
+// Which steps of which walks a cluster of the sweeps does, and in what order. Plain arithmetic, for device
+// and host.
+#pragma once
+
+#include <cstdint>
+
+#ifdef __CUDACC__
+#define GSA_HOST_DEVICE __host__ __device__ __forceinline__
+#else
+#define GSA_HOST_DEVICE inline
+#endif
+
+namespace gsa::sm90 {
+
+constexpr int kStep = 64;  // tokens between two barriers of the cluster
+
+// Where a step lies.
+struct Location {
+  int64_t row;   // its first row among the B * T rows
+  int64_t rows;  // from there to the end of the sequence
+  int64_t sequence;
+  int head;
+  int chunk;  // number of the step's 64 rows in the sequence
+  int step, start, stop,
+      steps;  // number of the step in the walk; the piece [start, stop) that this cluster does; all
+  GSA_HOST_DEVICE int64_t state(int64_t heads, int64_t h, int64_t width, int64_t slots) const {
+    return (sequence * heads + h) * width * slots;
+  }
+};
+
+// First stored state of a sequence: ceil(rows / 64) of them fit before that of the next.
+GSA_HOST_DEVICE int64_t first_anchor(int64_t row, int64_t sequence) { return row / kStep + sequence; }
+
+// Rows of sequence n. Offsets are clamped: whatever cu_seqlens holds, nothing outside the tensors is touched.
+struct Rows {
+  int64_t begin, end;
+};
+GSA_HOST_DEVICE Rows rows_of(const int32_t* cu_seqlens, int64_t T, int64_t n) {
+  if (!cu_seqlens) return {n * T, (n + 1) * T};
+  const auto clamp = [](int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; };
+  const int64_t begin = clamp(cu_seqlens[n], 0, T);
+  return {begin, clamp(cu_seqlens[n + 1], begin, T)};
+}
+
+// The steps of all walks in a line, cut into equal intervals, one a cluster, so that no cluster idles in a
+// last wave (the wrap-around rule of McNaughton, Management Science 6, 1959). A cluster does the walks of its
+// interval from the last to the first: the walk that the cut after it divides comes first, with its first
+// steps; the walk that the cut before it divides comes last, when the cluster before has long handed over its
+// states. So clusters wait for earlier ones only. With cu_seqlens, whose lengths are on the device, every
+// walk has its own cluster.
+struct Line {
+  const int32_t* cu_seqlens;
+  int64_t T;
+  int heads, base, begin, end, n;  // walks of n steps each; the interval [begin, end) of their steps
+  int last, last_start, last_steps;
+
+  GSA_HOST_DEVICE Line(const int32_t* cu, int64_t length, int64_t N, int64_t H, int cluster, int clusters)
+      : cu_seqlens(cu), T(length), heads(static_cast<int>(H)), base(0) {
+    if (cu) {
+      base = cluster;
+      const Rows r = rows_of(cu, T, cluster / heads);
+      n = static_cast<int>((r.end - r.begin + kStep - 1) / kStep);
+      begin = 0;
+      end = n;
+    } else {
+      n = static_cast<int>((T + kStep - 1) / kStep);
+      const int64_t all = N * H * n;
+      begin = static_cast<int>(cluster * all / clusters);
+      end = static_cast<int>((cluster + 1) * all / clusters);
+    }
+    last = n ? (end - 1) / n : 0;
+    last_start = begin > last * n ? begin - last * n : 0;
+    last_steps = end - last * n - last_start;
+  }
+  GSA_HOST_DEVICE int total() const { return end - begin; }
+
+  // Step `at` of the cluster, 0 <= at < total(). kReverse: a walk starts at the end of its sequence.
+  template <bool kReverse>
+  GSA_HOST_DEVICE Location locate(int at) const {
+    Location x;
+    int walk = last;
+    if (at < last_steps) {
+      x.start = last_start;
+      x.step = last_start + at;
+      x.stop = last_start + last_steps;
+    } else {
+      const int whole = (at - last_steps) / n;
+      walk = last - 1 - whole;
+      x.start = begin > walk * n ? begin - walk * n : 0;
+      x.step = x.start + at - last_steps - whole * n;
+      x.stop = n;
+    }
+    x.steps = n;
+    x.chunk = kReverse ? n - 1 - x.step : x.step;
+    walk += base;
+    x.sequence = walk / heads;
+    x.head = walk - static_cast<int>(x.sequence) * heads;
+    const Rows r = rows_of(cu_seqlens, T, x.sequence);
+    x.row = r.begin + static_cast<int64_t>(x.chunk) * kStep;
+    x.rows = r.end - x.row;
+    return x;
+  }
+};
+
+}  // namespace gsa::sm90

@@ -1,0 +1,30 @@
+// The sweep against time, used for the value side (write do with p, read v: dv, and its part of ds) and for
+// the key side (write q with scale * dok, read k: dk, the rest of ds).
+#pragma once
+
+#include "sweep_sm90.cuh"
+
+namespace gsa::sm90 {
+
+struct ReverseSweep {
+  const int32_t* cu_seqlens;
+  int64_t T, N, H;
+  const float *s, *g;  // [rows, H, slots]
+  const float*
+      strength;       // [rows, H, slots] key side: scale * dok; value side: ok, whose softmax is the strength
+  const bf16* write;  // [rows, H, width] q | do
+  const bf16* read;   // [rows, H, width] k | v
+  int64_t width;
+  StateEnds state;
+  bf16* out;             // [rows, H, width] dk | dv
+  float* ds;             // [rows, H, slots] value side: written; key side: added to
+  const bf16* anchors;   // as the forward sweep stored them
+  int anchor_slices[2];  // widths of their two halves in one block
+  float* flow;  // [first_anchor .., H, cluster, 5, slots] state . gradient there: value side, then 4 warps
+  int clusters;
+  HandOver hand_over;
+};
+
+void launch_reverse_sweep(gsa_device& device, const ReverseSweep& a, int cluster, bool key_side);
+
+}  // namespace gsa::sm90

@@ -1,0 +1,86 @@
+// Thread block clusters: rank, barrier, and stores into the shared memory of another block of the cluster.
+// kCluster = 1 needs no cluster launch.
+#pragma once
+
+#include <cstdint>
+
+#include "mma.cuh"
+
+namespace gsa::sm90 {
+
+template <int kCluster>
+__device__ __forceinline__ int cluster_rank() {
+  if constexpr (kCluster == 1) return 0;
+  uint32_t rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return static_cast<int>(rank);
+}
+
+// Every thread of the cluster arrives; what it stored before, anywhere in the cluster's shared memory, is
+// visible to the others after.
+template <int kCluster>
+__device__ __forceinline__ void cluster_sync() {
+  if constexpr (kCluster == 1) {
+    __syncthreads();
+  } else {
+    asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+  }
+}
+
+// The two halves of cluster_sync. kRelease: what the thread stored before becomes visible; without it the
+// thread only tells that it no longer needs what it read.
+template <int kCluster, bool kRelease>
+__device__ __forceinline__ void cluster_arrive() {
+  if constexpr (kCluster == 1)
+    return;
+  else if constexpr (kRelease)
+    asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+  else
+    asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+}
+template <int kCluster>
+__device__ __forceinline__ void cluster_wait() {
+  if constexpr (kCluster == 1)
+    __syncthreads();
+  else
+    asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+}
+
+// Address of the same place in the shared memory of block `rank`.
+__device__ __forceinline__ uint32_t remote_address(const void* local, int rank) {
+  uint32_t address;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
+               : "=r"(address)
+               : "r"(shared_address(local)), "r"(rank));
+  return address;
+}
+
+__device__ __forceinline__ void store_remote(uint32_t address, float x) {
+  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(address), "f"(x) : "memory");
+}
+__device__ __forceinline__ void store_remote(uint32_t address, float x, float y) {
+  asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(x), "f"(y) : "memory");
+}
+__device__ __forceinline__ void store_remote(uint32_t address, const uint4& x) {
+  asm volatile("st.shared::cluster.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(x.x), "r"(x.y),
+               "r"(x.z), "r"(x.w)
+               : "memory");
+}
+
+// Registers of a thread from here on, in warpgroups of 128 threads that all call it.
+template <int kCount>
+__device__ __forceinline__ void give_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+template <int kCount>
+__device__ __forceinline__ void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+
+// Barrier among `kThreads` threads of the block; ids 1..15 are free for roles.
+template <int kId, int kThreads>
+__device__ __forceinline__ void named_sync() {
+  asm volatile("bar.sync %0, %1;" ::"n"(kId), "n"(kThreads) : "memory");
+}
+
+}  // namespace gsa::sm90
