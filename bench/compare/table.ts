@@ -1,4 +1,5 @@
-import { significant, type BenchReport } from '#src/bench/report.js';
+import type { BenchReport } from '#src/bench/report.js';
+import { significant } from '#src/bench/table.js';
 import type { Measured, PeerReport, Row } from './rows.js';
 
 /** Figures worth a column beside the times, where a kind has them. */

@@ -1,8 +1,10 @@
 import type { Device } from '../tensor/device.js';
 import type { DType } from '../tensor/dtype.js';
+import { formatBudget, type BudgetLine } from './budget.js';
 import type { OutputCheck } from './check.js';
 import type { Peaks } from './peaks.js';
 import { stamp, type Stamp } from './stamp.js';
+import { formatTable, significant } from './table.js';
 import type { MeasureOptions, Stopwatch, Timing } from './timing.js';
 
 /** What every kind of bench is given. */
@@ -12,6 +14,8 @@ export interface BenchContext {
   readonly watch: Stopwatch;
   readonly measure: MeasureOptions;
   readonly peaks: Peaks;
+  /** train: also where the time of a step goes, op by op. */
+  readonly budget?: boolean;
 }
 
 export interface BenchResult {
@@ -26,6 +30,8 @@ export interface BenchResult {
   readonly figures: Readonly<Record<string, number>>;
   /** At least one: an output that was not looked at has no time. */
   readonly checks: readonly OutputCheck[];
+  /** Where the time goes, if it was asked for. */
+  readonly budget?: readonly BudgetLine[];
 }
 
 export interface BenchReport {
@@ -62,13 +68,6 @@ export function benchReport(
   };
 }
 
-/** Four significant digits without an exponent where a person would write none. */
-export function significant(value: number): string {
-  if (!Number.isFinite(value)) return String(value);
-  const text = Number(value.toPrecision(4));
-  return Math.abs(text) >= 1e-3 || text === 0 ? String(text) : text.toExponential(1);
-}
-
 /** The check that is nearest to its bound, or past it. */
 function tightest(checks: readonly OutputCheck[]): OutputCheck | undefined {
   const share = ({ error, bound }: OutputCheck) =>
@@ -96,20 +95,12 @@ export function formatReport(report: BenchReport): string {
     ...figures.map((figure) => (figure in f ? significant(f[figure]!) : '')),
     verdict(checks),
   ]);
-  const widths = head.map((_, i) => Math.max(...[head, ...rows].map((row) => row[i]!.length)));
-  const line = (row: readonly string[]) =>
-    row
-      .map((cell, i) =>
-        i < 3 || i === head.length - 1 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!),
-      )
-      .join('  ')
-      .trimEnd();
   const copy = significant(peaks.copyBytesPerSecond / 1e9);
   const matmul = significant(peaks.matmulFlopsPerSecond / 1e12);
   return [
     `${s.deviceName}, ${s.units} units, ${s.detail}; node ${s.node}, flash-gsa ${s.version} ${s.commit ?? ''}`.trimEnd(),
     `${report.dtype}; copy ${copy} GB/s, matmul ${matmul} TFLOP/s (${peaks.matmul}); ${report.clock}; caches ${report.caches}`,
-    line(head),
-    ...rows.map(line),
+    formatTable(head, rows, (column) => column < 3 || column === head.length - 1),
+    ...report.results.flatMap(({ shape, budget }) => (budget ? ['', formatBudget(shape, budget)] : [])),
   ].join('\n');
 }

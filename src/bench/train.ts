@@ -5,6 +5,7 @@ import { AdamW, clipScale, decayGroups } from '../optim/index.js';
 import type { Device } from '../tensor/device.js';
 import { keep, scope } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
+import { measureBudget } from './budget.js';
 import { outputCheck, type OutputCheck } from './check.js';
 import type { Clock } from './clock.js';
 import { H100_BF16_FLOPS, trainCount } from './counts.js';
@@ -185,9 +186,19 @@ function benchShape(context: BenchContext, shape: TrainShape): BenchResult[] {
       const peakGiB = device.memory().peakBytes / 2 ** 30;
       const parameters = parameterCount(model.config);
       const figures = { ...stepFigures(context, parameters, B * T, wallMs), peakGiB, wallMs };
+      const budget = context.budget
+        ? measureBudget(context, () => step.phases.forEach((phase) => phase()))
+        : undefined;
       const checks = checkModel(step);
       const name = shapeName(shape);
-      const whole = { name: 'training step', shape: name, timing: total, figures, checks };
+      const whole = {
+        name: 'training step',
+        shape: name,
+        timing: total,
+        figures,
+        checks,
+        ...(budget && { budget }),
+      };
       return [
         whole,
         ...phases.map((timing, i) => ({

@@ -349,3 +349,25 @@ test('flash-gsa bench: a table, JSON on demand and into a file, lists, exit code
   t.is((await cli('gemm', '--seconds', 'NaN')).code, 2);
   t.is((await cli('gemm', '--dtype', 'int32')).code, 2);
 });
+
+test('train --budget: every op of a step with its calls, time and floor, float32', async (t) => {
+  const report = await runBench('train', {
+    device: cpu,
+    shapes: TINY.train,
+    budget: true,
+    budgetMs: 0,
+    smallPeaks: true,
+    command: 'test',
+  });
+  const lines = report.results.find(({ name }) => name === 'training step')!.budget!;
+  const calls = (part: string) =>
+    lines.filter((line) => line.part.startsWith(part)).reduce((sum, line) => sum + line.calls, 0);
+  t.is(calls('gsa_chunk_fwd'), 1); // one layer
+  t.is(calls('gsa_chunk_bwd'), 1);
+  t.true(calls('matmul ') >= 3 * 5); // projections, their two gradients, and the output matrix
+  t.true(lines.every(({ ms, floorMs }) => ms >= 0 && floorMs > 0));
+  const text = formatReport(report);
+  t.regex(text, /budget of one step, D16L1H2M4V32B2T70/);
+  t.is(text.split('\n').filter((line) => line.startsWith('all of them ')).length, 1);
+  t.true(report.results.slice(1).every(({ budget }) => budget === undefined));
+});

@@ -9,6 +9,7 @@ interface Flags {
   shapes?: string[];
   seconds?: number;
   list?: boolean;
+  budget?: boolean;
   /** True: on stdout; a string: into that file. */
   json?: boolean | string;
 }
@@ -38,6 +39,7 @@ export function command(): Command {
       list,
     )
     .option('--seconds <n>', 'time for each case (default: 1, on CUDA 0.2)', decimal(0, 3600))
+    .option('--budget', 'train: also where the time of one step goes, op by op, beside the least it could be')
     .option('--list', 'print the shapes that this kind has without --shapes, and end')
     .option('--json [file]', 'results as JSON: on stdout, or into a file beside the table on stdout')
     .action(run);
@@ -47,6 +49,7 @@ async function run(kind: BenchKind, flags: Flags): Promise<void> {
   const { SHAPES, runBench } = await import('../../bench/bench.js');
   const { formatReport } = await import('../../bench/report.js');
   const { writeFileAtomic } = await import('../../io/atomic.js');
+  const { expected } = await import('../../native/errors.js');
   const { device } = await import('../../tensor/device.js');
   const output = new Output({ json: flags.json === true });
   if (flags.list) {
@@ -54,11 +57,13 @@ async function run(kind: BenchKind, flags: Flags): Promise<void> {
     output.result({ kind, shapes }, shapes.join('\n'));
     return;
   }
+  if (flags.budget && kind !== 'train') throw expected('the kind "train"', '--budget', kind, 'bench');
   const on = device(flags.device);
   const report = await runBench(kind, {
     device: on,
     dtype: flags.dtype,
     shapes: flags.shapes,
+    budget: flags.budget,
     budgetMs: (flags.seconds ?? SECONDS[on.backend]) * 1e3,
     command: ['flash-gsa', ...process.argv.slice(2)].join(' '),
   });
