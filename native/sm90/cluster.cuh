@@ -67,6 +67,34 @@ __device__ __forceinline__ void store_remote(uint32_t address, const uint4& x) {
                : "memory");
 }
 
+// The dynamic shared memory of the block.
+__device__ __forceinline__ char* block_memory() {
+  extern __shared__ __align__(1024) char memory[];
+  return memory;
+}
+
+// A flag in global memory: set after everything the thread stored before (and, with __threadfence() and a
+// barrier, other threads of the block), waited for before anything read after.
+__device__ __forceinline__ void set_flag(int* flag) {
+  asm volatile("st.release.gpu.s32 [%0], 1;" ::"l"(flag) : "memory");
+}
+__device__ __forceinline__ void wait_flag(const int* flag) {
+  int set;
+  do {
+    asm volatile("ld.acquire.gpu.s32 %0, [%1];" : "=r"(set) : "l"(flag) : "memory");
+  } while (!set);
+}
+
+// Keeps the compiler from computing the addresses of rare accesses ahead of the loop around them.
+template <class T>
+__device__ __forceinline__ T opaque(T x) {
+  if constexpr (sizeof(T) == 8)
+    asm volatile("" : "+l"(x));
+  else
+    asm volatile("" : "+r"(x));
+  return x;
+}
+
 // Registers of a thread from here on, in warpgroups of 128 threads that all call it.
 template <int kCount>
 __device__ __forceinline__ void give_registers() {

@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { ENVIRONMENT, EXIT_CODES } from '#src/cli/exit.js';
@@ -106,4 +106,8 @@ test('docs/cli.md prints the exit codes and environment variables that the code 
   for (const [name, meaning] of Object.entries(ENVIRONMENT))
     t.true(text.includes(`\`${name}\` | ${meaning} |`), name);
   for (const name of COMMANDS) t.true(text.includes(`flash-gsa ${name}`), name);
+});
+
+test('the compiled program is executable, as npx runs it from a checkout', (t) => {
+  t.truthy(statSync(new URL('../../../dist/cli/main.js', import.meta.url)).mode & 0o100);
 });

@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -10,8 +10,8 @@ const compiler = process.env.CXX ?? 'c++';
 
 test('the schedule of the sweeps covers every step once and waits for earlier clusters only, N 1..16 H 1..5 T 1..4096', (t) => {
   // The bundle for GPU hosts runs this suite without a compiler or sources.
-  if (spawnSync(compiler, ['--version']).status !== 0) {
-    t.log(`SKIPPED: no C++ compiler (${compiler}); the schedule was checked where this package was built`);
+  if (!existsSync(source) || spawnSync(compiler, ['--version']).status !== 0) {
+    t.log(`SKIPPED: needs a checkout and a C++ compiler (${compiler})`);
     return t.pass();
   }
   const folder = mkdtempSync(join(tmpdir(), 'sweep-line-'));

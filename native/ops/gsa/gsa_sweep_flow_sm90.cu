@@ -8,10 +8,11 @@ namespace {
 constexpr int kRows = kStep, kParts = 4, kPartRows = kRows / kParts;
 
 // One block for the rows of a step and a head: a thread has a slot and a quarter of the rows.
-__global__ void __launch_bounds__(kSlots* kParts) flow_kernel(const FlowPass a, int64_t groups) {
-  __shared__ float sums[kParts][kSlots];
+__global__ void __launch_bounds__(kSlots* kParts) flow_kernel(const FlowPass a) {
+  auto& sums = *reinterpret_cast<float (*)[kParts][kSlots]>(block_memory());
   const int slot = threadIdx.x % kSlots, part = threadIdx.x / kSlots;
-  const int64_t h = blockIdx.y, sequence = blockIdx.x / groups, group = blockIdx.x % groups;
+  const int64_t groups = (a.T + kRows - 1) / kRows, h = blockIdx.x % a.H;
+  const int64_t sequence = blockIdx.x / a.H / groups, group = blockIdx.x / a.H % groups;
   const auto range = rows_of(a.cu_seqlens, a.T, sequence);
   const int64_t rows = range.end - range.begin;
   const int64_t first = group * kRows + part * kPartRows, last = min(first + kPartRows, rows);
@@ -45,8 +46,8 @@ void launch_flow(gsa_device& device, const FlowPass& a) {
   // one.
   const int64_t groups = (a.T + kRows - 1) / kRows;
   if (a.N == 0 || groups == 0) return;
-  flow_kernel<<<dim3(static_cast<unsigned>(a.N * groups), static_cast<unsigned>(a.H)), kSlots * kParts, 0,
-                device.stream>>>(a, groups);
+  launch_clusters<1>(device, flow_kernel, a.N * groups * a.H, kSlots * kParts,
+                     kParts * kSlots * sizeof(float), a);
 }
 
 }  // namespace gsa::sm90

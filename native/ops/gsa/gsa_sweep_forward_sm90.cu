@@ -364,8 +364,7 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
 template <bool kBackward, int kCluster, int kIn, int kOut>
 __global__ void __launch_bounds__(kSweepThreads, 1)
     forward_sweep_kernel(const __grid_constant__ ForwardSweep a) {
-  extern __shared__ __align__(1024) char memory[];
-  auto& x = *reinterpret_cast<Shared<kIn, kOut>*>(memory);
+  auto& x = *reinterpret_cast<Shared<kIn, kOut>*>(block_memory());
   const Place<kCluster> at(a);
   const int role = threadIdx.x / kRole, thread = threadIdx.x % kRole;
   cluster_sync<kCluster>();  // every block runs before any stores into another

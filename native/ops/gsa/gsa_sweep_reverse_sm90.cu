@@ -351,8 +351,7 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
 template <bool kKeySide, int kCluster, int kWidth>
 __global__ void __launch_bounds__(kSweepThreads, 1)
     reverse_sweep_kernel(const __grid_constant__ ReverseSweep a) {
-  extern __shared__ __align__(1024) char memory[];
-  auto& x = *reinterpret_cast<Shared<kWidth>*>(memory);
+  auto& x = *reinterpret_cast<Shared<kWidth>*>(block_memory());
   const Place<kCluster> at(a);
   const int role = threadIdx.x / kRole, thread = threadIdx.x % kRole;
   cluster_sync<kCluster>();  // every block runs before any stores into another

@@ -12,6 +12,7 @@
 
 #include "../../cuda/kernel.cuh"
 #include "../../sm90/cluster.cuh"
+#include "../../sm90/launch.cuh"
 #include "params.h"
 #include "sweep_line.h"
 
@@ -197,16 +198,6 @@ struct OutState {
   }
 };
 
-// Keeps the compiler from computing the addresses of rare accesses ahead of the loop around them.
-template <class T>
-__device__ __forceinline__ T opaque(T x) {
-  if constexpr (sizeof(T) == 8)
-    asm volatile("" : "+l"(x));
-  else
-    asm volatile("" : "+r"(x));
-  return x;
-}
-
 // Start and end of a walk, in the layout the user sees.
 template <class State>
 __device__ __forceinline__ void load_state(State& state, const float* from, const StateEnds& ends, int first,
@@ -238,16 +229,11 @@ __device__ __forceinline__ void hand_over(const State& state, float* to, int* re
         make_float4(x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]);
   __threadfence();
   named_sync<kBarrier, kRole>();
-  if (thread == 0) asm volatile("st.release.gpu.s32 [%0], 1;" ::"l"(ready) : "memory");
+  if (thread == 0) set_flag(ready);
 }
 template <int kBarrier, class State>
 __device__ __forceinline__ void take_over(State& state, const float* from, const int* ready, int thread) {
-  if (thread == 0) {
-    int set;
-    do {
-      asm volatile("ld.acquire.gpu.s32 %0, [%1];" : "=r"(set) : "l"(ready) : "memory");
-    } while (!set);
-  }
+  if (thread == 0) wait_flag(ready);
   named_sync<kBarrier, kRole>();
   from = opaque(from);
   float* x = reinterpret_cast<float*>(&state);
@@ -341,42 +327,19 @@ __device__ __forceinline__ void store_rows(const float (&acc)[2 * kGroups][4], b
   }
 }
 
-template <int kCluster, class Arguments>
-cudaLaunchConfig_t sweep_config(gsa_device& device, void (*kernel)(Arguments), int bytes,
-                                cudaLaunchAttribute& cluster) {
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {kCluster, 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(kCluster);
-  config.blockDim = dim3(kSweepThreads);
-  config.dynamicSmemBytes = static_cast<size_t>(bytes);
-  config.stream = device.stream;
-  config.attrs = &cluster;
-  config.numAttrs = kCluster > 1 ? 1 : 0;
-  return config;
-}
-
 // As many clusters as fit the device, or one a walk; `a.hand_over` and `a.clusters` are filled in.
 template <int kCluster, class Arguments>
 void launch_sweep(gsa_device& device, void (*kernel)(Arguments), int bytes, int64_t walks,
                   int64_t state_elements, Arguments a) {
-  cudaLaunchAttribute attribute{};
-  cudaLaunchConfig_t config = sweep_config<kCluster>(device, kernel, bytes, attribute);
-  int fit = 0;
-  if constexpr (kCluster > 1)
-    cudaOccupancyMaxActiveClusters(&fit, kernel, &config);
-  else
-    fit = device.multiprocessors;
+  const int fit = clusters_that_fit<kCluster>(device, kernel, kSweepThreads, bytes);
   a.clusters = static_cast<int>(a.cu_seqlens ? walks : std::min<int64_t>(walks, std::max(fit, 1)));
   const int64_t blocks = static_cast<int64_t>(a.clusters) * kCluster, flags = blocks * 2 * sizeof(int);
-  const cuda::Scratch memory(device, a.cu_seqlens ? 0 : flags + blocks * state_elements * sizeof(float) + 16);
+  const cuda::Scratch memory(device, a.cu_seqlens ? 0 : flags + blocks * state_elements * sizeof(float));
   if (!a.cu_seqlens) {
     a.hand_over = {memory.as<float>(), reinterpret_cast<int*>(memory.as<float>() + blocks * state_elements)};
-    cudaMemsetAsync(a.hand_over.ready, 0, flags, device.stream);
+    fill_zero(device, a.hand_over.ready, flags);
   }
-  config.gridDim = dim3(static_cast<unsigned>(blocks));
-  cudaLaunchKernelEx(&config, kernel, a);
+  launch_clusters<kCluster>(device, kernel, a.clusters, kSweepThreads, bytes, a);
 }
 
 }  // namespace gsa::sm90

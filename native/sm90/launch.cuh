@@ -1,0 +1,52 @@
+// Launches of kernels whose blocks form clusters.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "../cuda/device.h"
+
+namespace gsa::sm90 {
+
+template <int kCluster, class Arguments>
+cudaLaunchConfig_t cluster_config(gsa_device& device, void (*kernel)(Arguments), int64_t clusters,
+                                  int threads, int bytes, cudaLaunchAttribute& cluster) {
+  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {kCluster, 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(clusters * kCluster));
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = static_cast<size_t>(bytes);
+  config.stream = device.stream;
+  config.attrs = &cluster;
+  config.numAttrs = kCluster > 1 ? 1 : 0;
+  return config;
+}
+
+// Clusters that the device runs at once, when a multiprocessor has room for one block.
+template <int kCluster, class Arguments>
+int clusters_that_fit(gsa_device& device, void (*kernel)(Arguments), int threads, int bytes) {
+  if constexpr (kCluster == 1) return device.multiprocessors;
+  cudaLaunchAttribute attribute{};
+  const cudaLaunchConfig_t config = cluster_config<kCluster>(device, kernel, 1, threads, bytes, attribute);
+  int fit = 0;
+  cudaOccupancyMaxActiveClusters(&fit, kernel, &config);
+  return fit;
+}
+
+template <int kCluster, class Arguments>
+void launch_clusters(gsa_device& device, void (*kernel)(Arguments), int64_t clusters, int threads, int bytes,
+                     const Arguments& a) {
+  cudaLaunchAttribute attribute{};
+  const cudaLaunchConfig_t config =
+      cluster_config<kCluster>(device, kernel, clusters, threads, bytes, attribute);
+  cudaLaunchKernelEx(&config, kernel, a);
+}
+
+inline void fill_zero(gsa_device& device, void* memory, int64_t bytes) {
+  cudaMemsetAsync(memory, 0, static_cast<size_t>(bytes), device.stream);
+}
+
+}  // namespace gsa::sm90

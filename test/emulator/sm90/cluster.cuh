@@ -1,0 +1,64 @@
+// In place of native/sm90/cluster.cuh.
+#pragma once
+
+#include "mma.cuh"
+
+namespace gsa::sm90 {
+
+template <int kCluster>
+int cluster_rank() {
+  return emulator::current->rank;
+}
+template <int kCluster>
+void cluster_sync() {
+  emulator::meet(*emulator::current->cluster, kCluster * emulator::threads_of_block);
+}
+template <int kCluster, bool kRelease>
+void cluster_arrive() {}
+template <int kCluster>
+void cluster_wait() {
+  cluster_sync<kCluster>();
+}
+
+inline uint32_t remote_address(const void* local, int rank) {
+  const emulator::Block& here = *emulator::current->block;
+  const emulator::Block& there = emulator::blocks[here.first_of_cluster + rank];
+  const ptrdiff_t offset = static_cast<const char*>(local) - here.shared;
+  if (offset < 0 || offset >= 227 * 1024) {
+    std::printf("the address of something outside the block's shared memory\n");
+    std::exit(1);
+  }
+  return static_cast<uint32_t>(there.shared - emulator::shared_memory + offset);
+}
+inline void store_remote(uint32_t address, float x) { std::memcpy(emulator::shared_memory + address, &x, 4); }
+inline void store_remote(uint32_t address, float x, float y) {
+  store_remote(address, x);
+  store_remote(address + 4, y);
+}
+inline void store_remote(uint32_t address, const uint4& x) {
+  std::memcpy(emulator::shared_memory + address, &x, 16);
+}
+
+inline char* block_memory() { return emulator::current->block->shared; }
+
+inline void set_flag(int* flag) { *flag = 1; }
+inline void wait_flag(const int* flag) {
+  if (*flag) return;
+  emulator::current->flag = flag;
+  emulator::pause();
+}
+
+template <class T>
+T opaque(T x) {
+  return x;
+}
+template <int kCount>
+void give_registers() {}
+template <int kCount>
+void take_registers() {}
+template <int kId, int kThreads>
+void named_sync() {
+  emulator::meet(emulator::current->block->barriers[kId], kThreads);
+}
+
+}  // namespace gsa::sm90

@@ -1,0 +1,20 @@
+// In place of native/sm90/launch.cuh.
+#pragma once
+
+#include "../../emulator.h"
+#include "../cuda/device.h"
+
+namespace gsa::sm90 {
+
+template <int kCluster, class Arguments>
+int clusters_that_fit(gsa_device&, void (*)(Arguments), int, int) {
+  return emulator::clusters_of_device;
+}
+template <int kCluster, class Arguments>
+void launch_clusters(gsa_device&, void (*kernel)(Arguments), int64_t clusters, int threads, int bytes,
+                     const Arguments& a) {
+  emulator::launch(static_cast<int>(clusters) * kCluster, threads, kCluster, bytes, [&] { kernel(a); });
+}
+inline void fill_zero(gsa_device&, void* memory, int64_t bytes) { std::memset(memory, 0, bytes); }
+
+}  // namespace gsa::sm90
