@@ -46,8 +46,8 @@ void launch_flow(gsa_device& device, const FlowPass& a) {
   // one.
   const int64_t groups = (a.T + kRows - 1) / kRows;
   if (a.N == 0 || groups == 0) return;
-  launch_clusters<1>(device, flow_kernel, a.N * groups * a.H, kSlots * kParts,
-                     kParts * kSlots * sizeof(float), a);
+  cuda::launch_clusters<1>(device, flow_kernel, a.N * groups * a.H, kSlots * kParts,
+                           kParts * kSlots * sizeof(float), a);
 }
 
 }  // namespace gsa::sm90

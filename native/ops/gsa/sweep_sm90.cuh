@@ -11,8 +11,8 @@
 #pragma once
 
 #include "../../cuda/kernel.cuh"
+#include "../../cuda/launch.cuh"
 #include "../../sm90/cluster.cuh"
-#include "../../sm90/launch.cuh"
 #include "params.h"
 #include "sweep_line.h"
 
@@ -331,15 +331,15 @@ __device__ __forceinline__ void store_rows(const float (&acc)[2 * kGroups][4], b
 template <int kCluster, class Arguments>
 void launch_sweep(gsa_device& device, void (*kernel)(Arguments), int bytes, int64_t walks,
                   int64_t state_elements, Arguments a) {
-  const int fit = clusters_that_fit<kCluster>(device, kernel, kSweepThreads, bytes);
+  const int fit = cuda::clusters_that_fit<kCluster>(device, kernel, kSweepThreads, bytes);
   a.clusters = static_cast<int>(a.cu_seqlens ? walks : std::min<int64_t>(walks, std::max(fit, 1)));
   const int64_t blocks = static_cast<int64_t>(a.clusters) * kCluster, flags = blocks * 2 * sizeof(int);
   const cuda::Scratch memory(device, a.cu_seqlens ? 0 : flags + blocks * state_elements * sizeof(float));
   if (!a.cu_seqlens) {
     a.hand_over = {memory.as<float>(), reinterpret_cast<int*>(memory.as<float>() + blocks * state_elements)};
-    fill_zero(device, a.hand_over.ready, flags);
+    cuda::fill_zero(device, a.hand_over.ready, flags);
   }
-  launch_clusters<kCluster>(device, kernel, a.clusters, kSweepThreads, bytes, a);
+  cuda::launch_clusters<kCluster>(device, kernel, a.clusters, kSweepThreads, bytes, a);
 }
 
 }  // namespace gsa::sm90

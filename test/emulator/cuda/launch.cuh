@@ -1,10 +1,10 @@
-// In place of native/sm90/launch.cuh.
+// In place of native/cuda/launch.cuh.
 #pragma once
 
 #include "../../emulator.h"
-#include "../cuda/device.h"
+#include "device.h"
 
-namespace gsa::sm90 {
+namespace gsa::cuda {
 
 template <int kCluster, class Arguments>
 int clusters_that_fit(gsa_device&, void (*)(Arguments), int, int) {
@@ -17,4 +17,4 @@ void launch_clusters(gsa_device&, void (*kernel)(Arguments), int64_t clusters, i
 }
 inline void fill_zero(gsa_device&, void* memory, int64_t bytes) { std::memset(memory, 0, bytes); }
 
-}  // namespace gsa::sm90
+}  // namespace gsa::cuda

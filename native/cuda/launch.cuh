@@ -5,9 +5,9 @@
 
 #include <cstdint>
 
-#include "../cuda/device.h"
+#include "device.h"
 
-namespace gsa::sm90 {
+namespace gsa::cuda {
 
 template <int kCluster, class Arguments>
 cudaLaunchConfig_t cluster_config(gsa_device& device, void (*kernel)(Arguments), int64_t clusters,
@@ -49,4 +49,4 @@ inline void fill_zero(gsa_device& device, void* memory, int64_t bytes) {
   cudaMemsetAsync(memory, 0, static_cast<size_t>(bytes), device.stream);
 }
 
-}  // namespace gsa::sm90
+}  // namespace gsa::cuda
