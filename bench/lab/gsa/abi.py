@@ -16,7 +16,8 @@ class Tensor(C.Structure):
 
 class Args(C.Structure):
     _fields_ = [('inputs', C.POINTER(C.POINTER(Tensor))), ('outputs', C.POINTER(C.POINTER(Tensor))),
-                ('attr', C.POINTER(C.c_double)), ('n_in', C.c_int32), ('n_out', C.c_int32), ('n_attr', C.c_int32)]
+                ('attr', C.POINTER(C.c_double)), ('n_in', C.c_int32), ('n_out', C.c_int32), ('n_attr', C.c_int32),
+                ('op', C.c_char_p)]
 
 
 class Error(C.Structure):
@@ -60,7 +61,7 @@ class Ops:
             return array, views
         (ins, keep_in), (outs, keep_out) = pointers(inputs), pointers(outputs)
         numbers = (C.c_double * len(attrs))(*attrs)
-        args = Args(ins, outs, numbers, len(inputs), len(outputs), len(attrs))
+        args = Args(ins, outs, numbers, len(inputs), len(outputs), len(attrs), name.encode())
         fn, error, keep = self.backend.ops[self.names.index(name)], Error(), (keep_in, keep_out, inputs, outputs)
 
         def run():
