@@ -56,7 +56,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add<device_info>(exports, "deviceInfo");
   add<create_tensor>(exports, "tensor");
   add<create_view>(exports, "view");
+  add<share>(exports, "share");
   add<dispose>(exports, "dispose");
+  add<dispose_forgotten>(exports, "disposeForgotten");
   add<write>(exports, "write");
   add<read>(exports, "read");
   add<read_async>(exports, "readAsync");

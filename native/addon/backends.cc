@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <mutex>
+#include <string_view>
 
 #include "values.h"
 
@@ -22,10 +23,16 @@ const gsa_backend& cpu_backend() {
   return *backend;
 }
 
+// Every tensor that is made comes by here: no std::string.
 bool is_cuda(const Napi::Value& value) {
-  const std::string name = read_string(value, "the backend");
-  if (name != "cpu" && name != "cuda") throw_type(value.Env(), "\"cpu\" or \"cuda\"", "the backend", value);
-  return name == "cuda";
+  char name[8];
+  size_t length = 0;
+  if (napi_get_value_string_utf8(value.Env(), value, name, sizeof name, &length) == napi_ok) {
+    const std::string_view text(name, length);
+    if (text == "cpu") return false;
+    if (text == "cuda") return true;
+  }
+  throw_type(value.Env(), "\"cpu\" or \"cuda\"", "the backend", value);
 }
 
 int32_t read_index(const Napi::Value& value) {

@@ -1,5 +1,6 @@
 #include "exec.h"
 
+#include <algorithm>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -83,22 +84,25 @@ size_t group_size(Napi::Env env, const OpSpec& spec, size_t n_in, size_t n_out) 
                   " inputs and " + std::to_string(n_out) + " outputs");
 }
 
-// The entries of an argument list: handles and nulls. Reading an array may run getters, which may dispose of
-// tensors, so what is behind a handle counts only once all is read.
-std::vector<Napi::Value> read_entries(const Napi::Value& value, const char* name) {
+// The entries of an argument list: handles, and 0 for null. Reading an array may run getters, which may
+// dispose of tensors, so what is behind a handle counts only once all is read.
+std::vector<int64_t> read_handles(const Napi::Value& value, const char* name) {
   if (!value.IsArray()) throw_type(value.Env(), "an array of tensor handles", name, value);
   const Napi::Array array = value.As<Napi::Array>();
-  std::vector<Napi::Value> entries;
-  for (uint32_t i = 0, length = array.Length(); i < length; ++i) {
-    entries.push_back(array.Get(i));
-    if (!entries.back().IsNull()) unwrap(entries.back(), name);
+  const uint32_t length = array.Length();
+  std::vector<int64_t> handles;
+  handles.reserve(std::min(length, 64u));  // an array may claim any length
+  for (uint32_t i = 0; i < length; ++i) {
+    const Napi::Value entry = array.Get(i);
+    handles.push_back(entry.IsNull() ? 0 : read_handle(entry, name));
   }
-  return entries;
+  return handles;
 }
 
-std::vector<const Tensor*> unwrap_all(const std::vector<Napi::Value>& entries, const char* name) {
+std::vector<const Tensor*> find_all(Napi::Env env, const std::vector<int64_t>& handles, const char* name) {
   std::vector<const Tensor*> tensors;
-  for (const Napi::Value& entry : entries) tensors.push_back(entry.IsNull() ? nullptr : &unwrap(entry, name));
+  tensors.reserve(handles.size());
+  for (const int64_t handle : handles) tensors.push_back(handle == 0 ? nullptr : &find(env, handle, name));
   return tensors;
 }
 
@@ -172,10 +176,10 @@ void exec(const Napi::CallbackInfo& info) {
   const int64_t index = read_integer(info[0], "the op number", 0, static_cast<int64_t>(specs().size()) - 1);
   const OpSpec& spec = specs()[static_cast<size_t>(index)];
   const std::vector<double> attributes = read_attributes(info[3], spec);
-  const std::vector<Napi::Value> input_entries = read_entries(info[1], "the inputs");
-  const std::vector<Napi::Value> output_entries = read_entries(info[2], "the outputs");
-  const std::vector<const Tensor*> inputs = unwrap_all(input_entries, "the inputs");
-  const std::vector<const Tensor*> outputs = unwrap_all(output_entries, "the outputs");
+  const std::vector<int64_t> input_handles = read_handles(info[1], "the inputs");
+  const std::vector<int64_t> output_handles = read_handles(info[2], "the outputs");
+  const std::vector<const Tensor*> inputs = find_all(env, input_handles, "the inputs");
+  const std::vector<const Tensor*> outputs = find_all(env, output_handles, "the outputs");
 
   const size_t n = group_size(env, spec, inputs.size(), outputs.size());
   std::vector<const gsa_tensor*> in, out;

@@ -1,7 +1,9 @@
 #include "tensor.h"
 
+#include <cmath>
+#include <stdexcept>
 #include <string>
-#include <vector>
+#include <utility>
 
 #include "../abi/args.h"
 #include "transfer.h"
@@ -11,7 +13,10 @@ namespace gsa::addon {
 
 namespace {
 
-constexpr napi_type_tag kTensorTag = {0x6d0f3c6a9b1e4d27, 0x8e52b7f40c91a3d5};
+// A handle is round * kPlaces + place, an integer that a JavaScript number holds exactly; rounds start with
+// 1, so that small numbers are no handles. A place whose rounds are used up is not taken again.
+constexpr int64_t kPlaces = int64_t{1} << 24;
+constexpr int64_t kRounds = kMaxSafeInteger / kPlaces;
 
 // `a * b` or `a + b` as int64, RangeError for `name` when they do not fit.
 int64_t multiply(Napi::Env env, int64_t a, int64_t b, const char* name) {
@@ -28,36 +33,22 @@ int64_t add(Napi::Env env, int64_t a, int64_t b, const char* name) {
 }
 
 // Shape, row-major strides and the number of elements. Strides over an empty extent count it as one.
-int64_t set_contiguous(Napi::Env env, gsa_tensor& view, const std::vector<int64_t>& shape) {
-  view.ndim = static_cast<int32_t>(shape.size());
+int64_t set_contiguous(Napi::Env env, gsa_tensor& view, const Integers& shape) {
+  view.ndim = shape.count;
   int64_t stride = 1;
   bool empty = false;
   for (int32_t i = view.ndim - 1; i >= 0; --i) {
-    view.shape[i] = shape[i];
+    const int64_t extent = shape.values[i];
+    view.shape[i] = extent;
     view.strides[i] = stride;
-    empty = empty || shape[i] == 0;
-    stride = multiply(env, stride, shape[i] == 0 ? 1 : shape[i], "the shape");
+    empty = empty || extent == 0;
+    stride = multiply(env, stride, extent == 0 ? 1 : extent, "the shape");
   }
   return empty ? 0 : stride;
 }
 
-void finalize(napi_env, void* data, void*) {
-  auto* tensor = static_cast<Tensor*>(data);
-  if (tensor->storage.use_count() == 1) tensor->storage->count_as_garbage();
-  delete tensor;
-}
-
-// A wrapped object rather than an external: an external's memory goes only with its finalizer, which Node.js
-// runs in a later turn of the event loop, so that a program that trains in one long turn would grow by every
-// handle it disposes of.
-Napi::Value make_handle(Napi::Env env, std::unique_ptr<Tensor> tensor) {
-  napi_value handle;
-  if (napi_create_object(env, &handle) != napi_ok ||
-      napi_type_tag_object(env, handle, &kTensorTag) != napi_ok ||
-      napi_wrap(env, handle, tensor.get(), finalize, nullptr, nullptr) != napi_ok)
-    throw_coded(env, "INTERNAL", nullptr, "Node.js refused to create a handle");
-  tensor.release();  // dispose()'s or the finalizer's from here on
-  return Napi::Value(env, handle);
+Napi::Value make_handle(Napi::Env env, Tensor tensor) {
+  return Napi::Number::New(env, static_cast<double>(thread_state(env).tensors.add(std::move(tensor))));
 }
 
 int64_t first_element(const Tensor& tensor) {
@@ -84,14 +75,54 @@ void expect_inside(Napi::Env env, const gsa_tensor& view, int64_t first, int64_t
 
 }  // namespace
 
-const Tensor& unwrap(const Napi::Value& value, const char* name) {
+int64_t TensorTable::add(Tensor tensor) {
+  int64_t place = static_cast<int64_t>(places_.size());
+  if (free_.empty()) {
+    if (place == kPlaces) throw std::length_error("Expected fewer than 2^24 live tensors; dispose of some");
+    places_.emplace_back();
+    free_.reserve(places_.size());  // remove() must not fail
+  } else {
+    place = free_.back();
+    free_.pop_back();
+  }
+  Place& taken = places_[static_cast<size_t>(place)];
+  taken.tensor = std::move(tensor);
+  return ++taken.round * kPlaces + place;
+}
+
+const Tensor* TensorTable::find(int64_t handle) const {
   static const Tensor disposed{};
-  const Napi::Env env = value.Env();
-  bool ours = false;
-  if (!value.IsObject() || napi_check_object_type_tag(env, value, &kTensorTag, &ours) != napi_ok || !ours)
-    throw_type(env, "a tensor handle", name, value);
-  void* data = nullptr;
-  return napi_unwrap(env, value, &data) == napi_ok ? *static_cast<Tensor*>(data) : disposed;
+  const int64_t round = handle / kPlaces;
+  const auto place = static_cast<size_t>(handle % kPlaces);
+  if (place >= places_.size() || round > places_[place].round) return nullptr;
+  return round == places_[place].round ? &places_[place].tensor : &disposed;
+}
+
+void TensorTable::remove(int64_t handle) {
+  const Tensor* tensor = find(handle);
+  if (!tensor || !tensor->storage) return;
+  const int64_t place = handle % kPlaces;
+  Place& left = places_[static_cast<size_t>(place)];
+  left.tensor = Tensor{};
+  if (left.round < kRounds) free_.push_back(place);
+}
+
+int64_t read_handle(const Napi::Value& value, const char* name) {
+  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : 0.0;
+  if (!(number >= static_cast<double>(kPlaces) && number <= static_cast<double>(kMaxSafeInteger) &&
+        number == std::floor(number)))
+    throw_type(value.Env(), "a tensor handle", name, value);
+  return static_cast<int64_t>(number);
+}
+
+const Tensor& find(Napi::Env env, int64_t handle, const char* name) {
+  const Tensor* tensor = thread_state(env).tensors.find(handle);
+  if (!tensor) throw_type(env, "a tensor handle", name, Napi::Number::New(env, static_cast<double>(handle)));
+  return *tensor;
+}
+
+const Tensor& unwrap(const Napi::Value& value, const char* name) {
+  return find(value.Env(), read_handle(value, name), name);
 }
 
 void expect_alive(Napi::Env env, const Tensor& tensor, const char* name, const char* op) {
@@ -109,49 +140,55 @@ const Tensor& unwrap_alive(const Napi::Value& value, const char* name) {
 Napi::Value create_tensor(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const Device device = open_device(info[0], info[1]);
-  auto tensor = std::make_unique<Tensor>();
-  tensor->view = gsa_tensor{};
-  tensor->view.dtype = static_cast<int32_t>(read_integer(info[2], "the dtype", 0, GSA_INT64));
-  const std::vector<int64_t> shape = read_integers(info[3], "the shape", 0, GSA_MAX_DIMS);
-  const int64_t count = set_contiguous(env, tensor->view, shape);
-  const int64_t bytes = multiply(env, count, dtype_bytes(tensor->view.dtype), "the shape");
-  tensor->storage =
+  Tensor tensor;
+  tensor.view.dtype = static_cast<int32_t>(read_integer(info[2], "the dtype", 0, GSA_INT64));
+  const Integers shape = read_integers(info[3], "the shape", 0);
+  const int64_t count = set_contiguous(env, tensor.view, shape);
+  const int64_t bytes = multiply(env, count, dtype_bytes(tensor.view.dtype), "the shape");
+  tensor.storage =
       std::make_shared<Storage>(env, device, static_cast<uint64_t>(bytes), thread_state(env).counters);
-  tensor->view.data = tensor->storage->data;
+  tensor.view.data = tensor.storage->data;
   return make_handle(env, std::move(tensor));
 }
 
 Napi::Value create_view(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   // Arrays first: a getter in them could dispose of the base.
-  const std::vector<int64_t> shape = read_integers(info[1], "the shape", 0, GSA_MAX_DIMS);
-  const std::vector<int64_t> strides = read_integers(info[2], "the strides", 0, GSA_MAX_DIMS);
-  if (strides.size() != shape.size())
-    throw_range(env, std::to_string(shape.size()) + " entries", "the strides",
-                std::to_string(strides.size()));
+  const Integers shape = read_integers(info[1], "the shape", 0);
+  const Integers strides = read_integers(info[2], "the strides", 0);
+  if (strides.count != shape.count)
+    throw_range(env, std::to_string(shape.count) + " entries", "the strides", std::to_string(strides.count));
   const int64_t offset = read_integer(info[3], "the offset", -kMaxSafeInteger, kMaxSafeInteger);
   const Tensor& base = unwrap_alive(info[0], "the base");
 
-  auto tensor = std::make_unique<Tensor>();
-  tensor->storage = base.storage;
-  tensor->view = gsa_tensor{};
-  tensor->view.dtype = base.view.dtype;
-  tensor->view.ndim = static_cast<int32_t>(shape.size());
-  for (size_t i = 0; i < shape.size(); ++i) {
-    tensor->view.shape[i] = shape[i];
-    tensor->view.strides[i] = strides[i];
+  Tensor tensor;
+  tensor.storage = base.storage;
+  tensor.view.dtype = base.view.dtype;
+  tensor.view.ndim = shape.count;
+  for (int32_t i = 0; i < shape.count; ++i) {
+    tensor.view.shape[i] = shape.values[i];
+    tensor.view.strides[i] = strides.values[i];
   }
   const int64_t size = dtype_bytes(base.view.dtype);
   const int64_t first = add(env, first_element(base), offset, "the offset");
-  expect_inside(env, tensor->view, first, static_cast<int64_t>(base.storage->bytes) / size);
-  tensor->view.data = static_cast<char*>(base.storage->data) + first * size;
+  expect_inside(env, tensor.view, first, static_cast<int64_t>(base.storage->bytes) / size);
+  tensor.view.data = static_cast<char*>(base.storage->data) + first * size;
   return make_handle(env, std::move(tensor));
+}
+
+Napi::Value share(const Napi::CallbackInfo& info) {
+  return make_handle(info.Env(), Tensor(unwrap_alive(info[0], "the tensor")));
 }
 
 void dispose(const Napi::CallbackInfo& info) {
   unwrap(info[0], "the tensor");
-  void* data = nullptr;
-  if (napi_remove_wrap(info.Env(), info[0], &data) == napi_ok) delete static_cast<Tensor*>(data);
+  thread_state(info.Env()).tensors.remove(read_handle(info[0], "the tensor"));
+}
+
+void dispose_forgotten(const Napi::CallbackInfo& info) {
+  const Tensor& tensor = unwrap(info[0], "the tensor");
+  if (tensor.storage && tensor.storage.use_count() == 1) tensor.storage->count_as_garbage();
+  dispose(info);
 }
 
 Napi::Value leaks(const Napi::CallbackInfo& info) {

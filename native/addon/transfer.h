@@ -8,7 +8,7 @@
 #include <memory>
 
 #include "backends.h"
-#include "storage.h"
+#include "tensor.h"
 
 namespace gsa::addon {
 
@@ -47,6 +47,7 @@ class ReadQueue {
 // What a Node.js thread has of its own. Node.js ends a thread after its pending reads.
 struct ThreadState {
   std::shared_ptr<Counters> counters = std::make_shared<Counters>();
+  TensorTable tensors;
   std::map<gsa_device*, ReadQueue> reads;
 };
 ThreadState& thread_state(Napi::Env env);

@@ -86,20 +86,20 @@ double read_number(const Napi::Value& value, const char* name) {
   return value.As<Napi::Number>().DoubleValue();
 }
 
-std::vector<int64_t> read_integers(const Napi::Value& value, const char* name, int64_t least,
-                                   uint32_t max_length) {
+Integers read_integers(const Napi::Value& value, const char* name, int64_t least) {
   if (!value.IsArray()) throw_type(value.Env(), "an array of integers", name, value);
   const Napi::Array array = value.As<Napi::Array>();
   const uint32_t length = array.Length();
-  if (length > max_length)
-    throw_range(value.Env(), "at most " + std::to_string(max_length) + " entries", name,
+  if (length > GSA_MAX_DIMS)
+    throw_range(value.Env(), "at most " + std::to_string(GSA_MAX_DIMS) + " entries", name,
                 std::to_string(length));
-  std::vector<int64_t> numbers;
+  Integers read{};
+  read.count = static_cast<int32_t>(length);
   for (uint32_t i = 0; i < length; ++i) {
     const Napi::Value entry = array.Get(i);  // may run a getter
-    numbers.push_back(read_integer(entry, name, least, kMaxSafeInteger));
+    read.values[i] = read_integer(entry, name, least, kMaxSafeInteger);
   }
-  return numbers;
+  return read;
 }
 
 Bytes read_bytes(const Napi::Value& value, const char* name) {

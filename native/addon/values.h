@@ -6,7 +6,6 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
 
 #include "../abi/gsa_abi.h"
 
@@ -34,8 +33,13 @@ void check(Napi::Env env, gsa_status status, const gsa_error& error, const char*
 int64_t read_integer(const Napi::Value& value, const char* name, int64_t least, int64_t most);
 std::string read_string(const Napi::Value& value, const char* name);
 double read_number(const Napi::Value& value, const char* name);
-std::vector<int64_t> read_integers(const Napi::Value& value, const char* name, int64_t least,
-                                   uint32_t max_length);
+
+// As many as a shape has at most.
+struct Integers {
+  int64_t values[GSA_MAX_DIMS];
+  int32_t count;
+};
+Integers read_integers(const Napi::Value& value, const char* name, int64_t least);
 
 struct Bytes {
   uint8_t* data;

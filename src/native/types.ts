@@ -1,12 +1,11 @@
 /** The surface of the native addon, exactly as native/addon exports it. Everything above it goes through src/native
- * and src/tensor; nothing else may touch it. All functions throw TypeError (wrong type, forged or foreign handle),
+ * and src/tensor; nothing else may touch it. All functions throw TypeError (wrong type, what is no handle),
  * RangeError (number out of range) or Error with a `code` of GsaErrorCode. */
 
 declare const handleBrand: unique symbol;
-/** An opaque, type-tagged native tensor: storage (reference counted, shared by views), dtype, shape, strides. */
-export interface NativeTensor {
-  readonly [handleBrand]: true;
-}
+/** What names a native tensor (storage, reference counted and shared by views; dtype, shape, strides) in the thread that
+ * made it: a number that is never given out again. Nothing frees the tensor but dispose(). */
+export type NativeTensor = number & { readonly [handleBrand]: true };
 
 declare const eventBrand: unique symbol;
 /** An opaque, type-tagged point in a device's work; garbage collection frees it. */
@@ -60,8 +59,12 @@ export interface NativeAddon {
     strides: readonly number[],
     offset: number,
   ): NativeTensor;
+  /** The same view once more, with a handle and a share of the storage of its own. */
+  share(tensor: NativeTensor): NativeTensor;
   /** Drops this handle's share of the storage, now. Twice is harmless. */
   dispose(tensor: NativeTensor): void;
+  /** dispose() for what the program forgot and garbage collection found: a storage that ends with it is counted. */
+  disposeForgotten(tensor: NativeTensor): void;
   /** Host to device, contiguous tensors only; `source.byteLength` must be the tensor's size in bytes. */
   write(tensor: NativeTensor, source: ArrayBufferView): void;
   /** Device to host, contiguous tensors only; blocks until the data is there. */

@@ -62,6 +62,8 @@ const KINDS = { m: 'exp_avg', v: 'exp_avg_sq', master: 'master' } as const;
  * Moments are float32 on the parameters' device and belong to the optimizer: dispose() it. */
 export class AdamW {
   readonly #groups: readonly Group[];
+  /** Those of all groups. */
+  readonly #slots: readonly Slot[];
   readonly #lr: number;
   readonly #betas: readonly [number, number];
   readonly #eps: number;
@@ -101,10 +103,7 @@ export class AdamW {
       for (const slot of made) disposeSlot(slot);
       throw error;
     }
-  }
-
-  #slots(): Slot[] {
-    return this.#groups.flatMap((group) => group.slots);
+    this.#slots = this.#groups.flatMap((group) => group.slots);
   }
 
   /** One update from the parameters' gradients, which stay.
@@ -112,7 +111,7 @@ export class AdamW {
   step(options: StepOptions = {}): void {
     const { scale, finite = true } = options;
     const lr = atLeastZero('lr', options.lr ?? this.#lr);
-    for (const { name, parameter } of this.#slots())
+    for (const { name, parameter } of this.#slots)
       if (!parameter.grad)
         throw new GsaError(
           'INVALID_ARGUMENT',
@@ -153,7 +152,7 @@ export class AdamW {
 
   /** Disposes the gradients. */
   zeroGrad(): void {
-    for (const { parameter } of this.#slots()) {
+    for (const { parameter } of this.#slots) {
       parameter.grad?.dispose();
       parameter.grad = null;
     }
@@ -162,7 +161,7 @@ export class AdamW {
   /** The moments and master copies, as "<parameter>.exp_avg", ".exp_avg_sq" and ".master". They remain the optimizer's. */
   state(): Map<string, Tensor> {
     const state = new Map<string, Tensor>();
-    for (const slot of this.#slots())
+    for (const slot of this.#slots)
       for (const [kind, suffix] of Object.entries(KINDS)) {
         const tensor = slot[kind as keyof typeof KINDS];
         if (tensor) state.set(`${slot.name}.${suffix}`, tensor);
@@ -195,7 +194,7 @@ export class AdamW {
 
   /** Disposes moments and master copies; the parameters stay. Twice is harmless. */
   dispose(): void {
-    for (const slot of this.#slots()) disposeSlot(slot);
+    for (const slot of this.#slots) disposeSlot(slot);
   }
 
   [Symbol.dispose](): void {

@@ -64,7 +64,8 @@ function lay(
       handles.push((value as Tensor).handle);
     }
   }
-  if (used !== Object.values(given).filter((v) => v !== undefined).length) {
+  for (const name in given) if (given[name] !== undefined) used--;
+  if (used !== 0) {
     const names = slots.map((s) => s.name);
     const unknown = Object.keys(given).filter((n) => !names.includes(n));
     throw new GsaError(

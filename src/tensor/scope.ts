@@ -1,21 +1,15 @@
 import { GsaError } from '../native/errors.js';
 import type { Tensor } from './tensor.js';
 
-/** A set of tensors that end together. Tensors join the innermost open scope when they are made. */
-class Scope {
-  readonly members = new Set<Tensor>();
-}
+/** Tensors that end together. Tensors join the innermost open scope when they are made. */
+export type Scope = Set<Tensor>;
 
 const stack: Scope[] = [];
 
-/** @internal */
-export function adopt(tensor: Tensor): void {
-  stack.at(-1)?.members.add(tensor);
-}
-
-/** @internal */
-export function forget(tensor: Tensor): void {
-  for (const scope of stack) scope.members.delete(tensor);
+/** The scope that a tensor made now belongs to.
+ * @internal */
+export function innermost(): Scope | null {
+  return stack.length > 0 ? stack[stack.length - 1]! : null;
 }
 
 function collectTensors(value: unknown, found: Set<object>): void {
@@ -40,9 +34,9 @@ export function defineTensor(test: (value: object) => boolean): void {
  * `body` must be synchronous: with a pending Promise it would be unclear when its tensors end.
  * @throws GsaError INVALID_ARGUMENT when `body` returns a Promise. */
 export function scope<R>(body: () => R): R {
-  const own = new Scope();
+  const own: Scope = new Set();
   stack.push(own);
-  let kept = new Set<object>();
+  let kept: Set<object> | null = null;
   try {
     const result = body();
     if (result instanceof Promise) {
@@ -52,16 +46,15 @@ export function scope<R>(body: () => R): R {
         'Expected a synchronous function for scope() but received one that returns a Promise; dispose its tensors explicitly or with `using`',
       );
     }
-    collectTensors(result, (kept = new Set()));
+    const found = new Set<object>();
+    collectTensors(result, found);
+    kept = found;
     return result;
-  } catch (error) {
-    kept = new Set();
-    throw error;
   } finally {
     stack.pop();
-    const outer = stack.at(-1);
-    for (const tensor of own.members) {
-      if (kept.has(tensor)) outer?.members.add(tensor);
+    const outer = innermost();
+    for (const tensor of own) {
+      if (kept?.has(tensor)) tensor.moveTo(outer);
       else tensor.dispose();
     }
   }
@@ -69,6 +62,6 @@ export function scope<R>(body: () => R): R {
 
 /** Takes a tensor out of every open scope: the caller disposes it. */
 export function keep<T extends Tensor>(tensor: T): T {
-  forget(tensor);
+  tensor.moveTo(null);
   return tensor;
 }

@@ -4,7 +4,7 @@ import type { NativeTensor } from '../native/types.js';
 import { type Device, device as deviceOf } from './device.js';
 import { DTYPES, checkDType, fromBFloat16, toBFloat16, type DType, type HostArray } from './dtype.js';
 import { exec } from './exec.js';
-import { adopt, defineTensor, forget } from './scope.js';
+import { defineTensor, innermost, type Scope } from './scope.js';
 import {
   checkShape,
   contiguousStrides,
@@ -19,6 +19,9 @@ export interface TensorOptions {
   dtype?: DType;
   device?: string | Device;
 }
+
+/** Frees what a program forgot to dispose of. */
+const forgotten = new FinalizationRegistry<NativeTensor>((handle) => native().disposeForgotten(handle));
 
 /** An n-dimensional array on a device (n <= 6). Its memory is outside the JavaScript heap, so its lifetime is explicit:
  * dispose(), `using`, or a scope(). Views share storage, which lives until the last of them is disposed. */
@@ -36,6 +39,10 @@ export class Tensor {
   /** The tape's own mark on tensors that it computed; on an alias of a leaf, the leaf. */
   gradLink: unknown = null;
   #handle: NativeTensor | null;
+  /** Where it ends at the latest, and whether garbage collection is to tell of it: it cannot be forgotten while a scope
+   * holds it, so it is watched (which costs time) only outside of all. */
+  #scope: Scope | null;
+  #watched = false;
 
   /** @internal Use the static functions. */
   constructor(
@@ -52,7 +59,23 @@ export class Tensor {
     this.shape = shape;
     this.strides = strides;
     this.isView = isView;
-    adopt(this);
+    this.#scope = innermost();
+    if (this.#scope) this.#scope.add(this);
+    else this.#watch(handle);
+  }
+
+  #watch(handle: NativeTensor): void {
+    forgotten.register(this, handle, this);
+    this.#watched = true;
+  }
+
+  /** @internal Takes it out of its scope, and into another unless that is null. */
+  moveTo(scope: Scope | null): void {
+    if (scope === this.#scope || this.#handle === null) return;
+    this.#scope?.delete(this);
+    this.#scope = scope;
+    if (scope) scope.add(this);
+    else if (!this.#watched) this.#watch(this.#handle);
   }
 
   /** Uninitialised memory.
@@ -143,7 +166,9 @@ export class Tensor {
     if (this.#handle === null) return;
     const handle = this.#handle;
     this.#handle = null;
-    forget(this);
+    this.#scope?.delete(this);
+    this.#scope = null;
+    if (this.#watched) forgotten.unregister(this);
     native().dispose(handle);
     this.grad?.dispose();
     this.grad = null;
@@ -168,7 +193,8 @@ export class Tensor {
   /** Another handle on the same elements, with a lifetime of its own. To the tape it is this tensor: a gradient of a
    * leaf's alias goes to the leaf. */
   alias(): Tensor {
-    const other = this.#viewOf(this.shape, this.strides, 0);
+    const handle = native().share(this.handle);
+    const other = new Tensor(handle, this.device, this.dtype, this.shape, this.strides, true);
     other.gradLink = this.requiresGrad ? this : this.gradLink;
     return other;
   }

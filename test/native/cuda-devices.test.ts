@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import type { NativeTensor } from '#src/native/types.js';
-import { addon, FLOAT32, opNumber } from './raw.js';
+import { addon, FLOAT32, opNumber, TENSOR_MODULE } from './raw.js';
 import { gpuChild, gpus, withGpus } from './gpu.js';
 
 const FILE = fileURLToPath(new URL('worker.js', import.meta.url));
@@ -111,8 +111,9 @@ withGpus(1)(
     for (const x of ballast) addon.dispose(x);
     addon.memoryStats('cuda', 0, true);
     (async () => {
+      const { Tensor } = await import(${TENSOR_MODULE});
       for (let i = 0; i < 10_000; i++) {
-        addon.tensor('cuda', 0, 0, [${16 * MiB}]);
+        Tensor.empty([${16 * MiB}], { device: 'cuda' });
         if (i % 4 === 3) await new Promise(setImmediate);
       }
       console.log(addon.memoryStats('cuda', 0, false).peakBytes);

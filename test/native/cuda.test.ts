@@ -3,6 +3,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { Tensor } from '#src/tensor/tensor.js';
 import { addon, CUDA_PATH, FLOAT32, opNumber } from './raw.js';
 
 const built = existsSync(CUDA_PATH);
@@ -144,7 +145,7 @@ withGpu('forgotten tensors are collected by their size: 1,000 of 64 MiB hold les
   addon.memoryStats('cuda', 0, true);
   const before = addon.memoryStats('cuda', 0, false).currentBytes;
   for (let i = 0; i < 1000; i++) {
-    addon.tensor('cuda', 0, FLOAT32, [2 ** 24]);
+    Tensor.empty([2 ** 24], { device: 'cuda' });
     if (i % 4 === 3) await new Promise(setImmediate);
   }
   const { peakBytes } = addon.memoryStats('cuda', 0, false);

@@ -49,8 +49,10 @@ const BAD: [string, unknown][] = [
   ['a Float64Array of another size', new Float64Array(3)],
   ['a date', new Date()],
   ['a disposed handle', disposed()],
-  ['a forged handle', Object.create(tensor(2, 2) as object)],
-  ['a proxy of a handle', new Proxy(tensor(2, 2) as object, {})],
+  ['a number that was never a handle', 2 ** 24 + 2 ** 20],
+  ['a handle with a later round', tensor(2, 2) + 2 ** 24],
+  ['a handle and a half', tensor(2, 2) + 0.5],
+  ['a handle as an object', Object(tensor(2, 2))],
 ];
 
 interface Case {
@@ -71,7 +73,9 @@ const CASES: Case[] = [
   { name: 'deviceInfo', valid: () => ['cpu', 0] },
   { name: 'tensor', valid: () => ['cpu', 0, FLOAT32, [2, 2]] },
   { name: 'view', valid: () => [tensor(2, 2), [2], [1], 1] },
+  { name: 'share', valid: () => [tensor(2, 2)] },
   { name: 'dispose', valid: () => [tensor(2, 2)], takes: { 0: ['a disposed handle'] } },
+  { name: 'disposeForgotten', valid: () => [tensor(2, 2)], takes: { 0: ['a disposed handle'] } },
   { name: 'write', valid: () => [tensor(2, 2), new Float32Array(4)] },
   { name: 'read', valid: () => [tensor(2, 2), new Float32Array(4)] },
   { name: 'readAsync', valid: () => [tensor(2, 2)] },
@@ -124,7 +128,26 @@ test('functions without arguments ignore what they are given', (t) => {
     for (const [label, value] of BAD) t.notThrows(() => functions[name]!(value), `${name} with ${label}`);
 });
 
-test('a handle of another addon is refused by its type tag', (t) => {
+test('a handle names one tensor for ever: its place may be taken again, its number is not', (t) => {
+  const seen = new Set<number>();
+  for (let i = 0; i < 1000; i++) {
+    const handle = tensor(1);
+    t.false(seen.has(handle));
+    seen.add(handle);
+    addon.dispose(handle);
+  }
+  const alive = tensor(1);
+  const { alive: before } = addon.leaks();
+  for (const gone of seen) {
+    addon.dispose(gone as typeof alive);
+    t.throws(() => addon.read(gone as typeof alive, new Float32Array(1)), { code: 'USE_AFTER_DISPOSE' });
+  }
+  t.is(addon.leaks().alive, before, 'handles that are gone dispose of nothing');
+  addon.read(alive, new Float32Array(1));
+  addon.dispose(alive);
+});
+
+test('a handle of another addon is refused', (t) => {
   const server = createServer();
   t.teardown(() => server.close());
   return new Promise<void>((resolve) => {

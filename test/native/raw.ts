@@ -2,12 +2,15 @@
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import type { NativeAddon } from '#src/native/types.js';
 import { packageRoot } from '#src/native/load.js';
 
 export const ROOT = packageRoot();
 export const ADDON_PATH = join(ROOT, 'build', 'Release', 'flash_gsa.node');
 export const CUDA_PATH = join(ROOT, 'build-cuda', 'Release', 'gsa_cuda.so');
+/** For sources of child(): `const { Tensor } = await import(...)`. */
+export const TENSOR_MODULE = JSON.stringify(pathToFileURL(join(ROOT, 'dist', 'tensor', 'tensor.js')).href);
 export const addon = createRequire(import.meta.url)(ADDON_PATH) as NativeAddon;
 
 export const FLOAT32 = 0;

@@ -1,3 +1,6 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import test from 'ava';
 import { add, silu } from '#src/ops/index.js';
 import { GsaError } from '#src/native/errors.js';
@@ -6,6 +9,9 @@ import { keep, scope } from '#src/tensor/scope.js';
 import { Tensor } from '#src/tensor/tensor.js';
 import { testDevices } from '../devices.js';
 import { assertNoLeak } from '../leaks.js';
+
+setFlagsFromString('--expose-gc');
+const collect = runInNewContext('gc') as () => void;
 
 const disposed = { instanceOf: GsaError, code: 'USE_AFTER_DISPOSE' };
 
@@ -129,6 +135,31 @@ for (const dev of testDevices()) {
     alias.write(Float32Array.of(1, 2, 3, 4));
     t.deepEqual(row.toFloat32(), Float32Array.of(3, 4));
   });
+
+  test.serial(
+    `${dev} a forgotten tensor is freed by garbage collection and counted once a storage`,
+    async (t) => {
+      collect(); // what other tests forgot
+      await delay(20);
+      const { finalized, alive } = native().leaks();
+      const before = device.memory().currentBytes;
+      (() => {
+        for (let i = 0; i < 10; i++) Tensor.empty([1000], { device });
+        const base = Tensor.empty([1000], { device });
+        base.narrow(0, 0, 1); // the same storage: one leak
+        Tensor.empty([1000], { device }).dispose(); // no leak
+        scope(() => keep(Tensor.empty([1000], { device }))); // out of its scope
+        scope(() => scope(() => Tensor.empty([1000], { device }))); // returned to nobody
+      })();
+      t.is(native().leaks().alive, alive + 13);
+      for (let i = 0; i < 40 && native().leaks().alive > alive; i++) {
+        collect();
+        await delay(5);
+      }
+      t.deepEqual(native().leaks(), { finalized: finalized + 13, alive });
+      t.is(device.memory().currentBytes, before);
+    },
+  );
 
   test.serial(`${dev} disposing a parameter disposes its gradient`, (t) => {
     const p = Tensor.zeros([2], { device });
