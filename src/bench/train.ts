@@ -36,6 +36,7 @@ function makeBatch(device: Device, { V, B, T }: TrainShape): Batch {
 /** What a training does with a batch, in three phases. Each starts where the one before ended. */
 class Step {
   readonly optimizer: AdamW;
+  readonly #parameters: readonly Tensor[];
   readonly #tape = new Tape();
   #loss: Tensor | null = null;
   /** Mean loss of each step, to be read when the clock has stopped. */
@@ -45,6 +46,7 @@ class Step {
     readonly model: GSAForCausalLM,
     readonly batch: Batch,
   ) {
+    this.#parameters = model.parameters();
     this.optimizer = new AdamW(decayGroups(model.namedParameters(), 0.01), { lr: 3e-4, betas: [0.9, 0.95] });
   }
 
@@ -63,7 +65,7 @@ class Step {
 
   #update(): void {
     scope(() => {
-      const { scale } = clipScale(this.model.parameters(), {
+      const { scale } = clipScale(this.#parameters, {
         maxNorm: 1,
         gradScale: 1 / this.batch.ids.size,
       });
@@ -152,6 +154,29 @@ function withWall(clock: Clock, device: Device, wall: number[]): Clock {
   return { name: clock.name, laps };
 }
 
+const QUEUED = 5;
+
+/** How a training goes: steps one after another without a wait (`queuedMs` each), and how long the host is busy with a step
+ * until all of it is under way (`hostMs`, the median; each phase from an idle device, whose queue is then not full). */
+function queuedSteps(device: Device, phases: readonly (() => void)[]): { queuedMs: number; hostMs: number } {
+  const host: number[] = [];
+  for (let i = 0; i < QUEUED; i++) {
+    let sum = 0;
+    for (const phase of phases) {
+      device.synchronize();
+      const started = performance.now();
+      phase();
+      sum += performance.now() - started;
+    }
+    host.push(sum);
+  }
+  device.synchronize();
+  const started = performance.now();
+  for (let i = 0; i < QUEUED; i++) for (const phase of phases) phase();
+  device.synchronize();
+  return { queuedMs: (performance.now() - started) / QUEUED, hostMs: summarize(host, 0).medianMs };
+}
+
 /** Rates at the host's time, which is what a training takes. */
 function stepFigures(
   { device, dtype, peaks }: BenchContext,
@@ -185,7 +210,13 @@ function benchShape(context: BenchContext, shape: TrainShape): BenchResult[] {
       const wallMs = summarize(wall.slice(total.warmup), total.warmup).medianMs;
       const peakGiB = device.memory().peakBytes / 2 ** 30;
       const parameters = parameterCount(model.config);
-      const figures = { ...stepFigures(context, parameters, B * T, wallMs), peakGiB, wallMs };
+      const figures = {
+        ...stepFigures(context, parameters, B * T, wallMs),
+        peakGiB,
+        wallMs,
+        // On the CPU the host's time is the step.
+        ...(device.backend === 'cuda' ? queuedSteps(device, step.phases) : {}),
+      };
       const budget = context.budget
         ? measureBudget(context, () => step.phases.forEach((phase) => phase()))
         : undefined;

@@ -42,6 +42,7 @@ export type TrainEvent =
   | { readonly type: 'status'; readonly message: string }
   | { readonly type: 'warning'; readonly message: string }
   | ({ readonly type: 'start' } & TrainStart)
+  /** Told when its results have arrived: the step after it is then under way. */
   | ({ readonly type: 'step' } & StepRecord)
   | ({ readonly type: 'evaluation' } & EvaluationRecord)
   | { readonly type: 'sample'; readonly step: number; readonly prompt: string; readonly text: string }

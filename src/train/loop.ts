@@ -146,11 +146,12 @@ async function runToEnd(
 ): Promise<TrainResult> {
   const aborted = (): boolean => signal?.aborted ?? false;
   while (run.step < run.steps && !aborted()) {
-    run.trainStep();
+    await run.trainStep();
     await nextTurn();
     // A person who waits for the end of the step waits for nothing more than the save.
     if (!aborted()) await run.betweenSteps(signal);
   }
+  await run.settle();
   await run.save();
   if (run.step < run.steps) return run.result('interrupted');
   await run.evaluate(signal);

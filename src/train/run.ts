@@ -12,7 +12,7 @@ import { MetricsWriter, type EvaluationRecord, type MetricsRecord } from './metr
 import { stepsOf, tokensPerStep } from './plan.js';
 import type { TrainConfig } from './schema.js';
 import type { PreparedText } from './text.js';
-import type { Trainer } from './trainer.js';
+import type { StepOutcome, Trainer } from './trainer.js';
 
 /** One run: the counters that a checkpoint carries, and what happens at a step, between steps and at the end. */
 export class Run {
@@ -25,7 +25,9 @@ export class Run {
   readonly #rate: (step: number) => number;
   readonly #entropy: number | null;
   readonly #resumedFrom: number | null;
+  /** Steps put under way, and those of them that are recorded: all, or all but the last. */
   #step = 0;
+  #recorded = 0;
   #tokens = 0;
   #seconds = 0;
   #skipped = 0;
@@ -50,7 +52,7 @@ export class Run {
     this.#resumedFrom = from ? from.state.step : null;
     if (from) {
       const { step, tokens, seconds, skipped, nonFiniteInARow, sampler } = from.state;
-      this.#step = step;
+      this.#step = this.#recorded = step;
       this.#tokens = tokens;
       this.#seconds = seconds;
       this.#skipped = skipped;
@@ -72,6 +74,7 @@ export class Run {
     if (!from && this.#entropy !== null) this.#metrics.append({ step: 0, unigramEntropy: this.#entropy });
   }
 
+  /** Steps made or under way. */
   get step(): number {
     return this.#step;
   }
@@ -89,26 +92,35 @@ export class Run {
     };
   }
 
-  /** One optimizer step over the next micro-batches.
+  /** Puts one optimizer step over the next micro-batches under way, and records the one before.
    * @throws GsaError DIVERGED after `maxNonFinite` skipped steps in a row; IO */
-  trainStep(): void {
-    const begin = performance.now();
+  async trainStep(): Promise<void> {
     const { gradientAccumulation } = this.#config;
     const batches = Array.from({ length: gradientAccumulation }, () => this.#text.nextBatch());
-    const lr = this.#rate(this.#step);
-    const outcome = this.#trainer.step(batches, lr);
-    const seconds = (performance.now() - begin) / 1000;
-    this.#step++;
-    this.#tokens += outcome.tokens;
+    const before = await this.#trainer.step(batches, this.#rate(this.#step++));
+    if (before) this.#record(before);
+  }
+
+  /** Waits for the step under way, if any, and records it: everything up to `step` is then known.
+   * @throws GsaError as trainStep() */
+  async settle(): Promise<void> {
+    const last = await this.#trainer.settle();
+    if (last) this.#record(last);
+  }
+
+  #record(outcome: StepOutcome): void {
+    const lr = this.#rate(this.#recorded++);
+    const { tokens, seconds } = outcome;
+    this.#tokens += tokens;
     this.#seconds += seconds;
     this.#loss = Number.isFinite(outcome.loss) ? outcome.loss : null;
     const record = {
-      step: this.#step,
+      step: this.#recorded,
       loss: this.#loss,
       lr,
       gradNorm: Number.isFinite(outcome.gradNorm) ? outcome.gradNorm : null,
-      tokens: outcome.tokens,
-      tokensPerSecond: outcome.tokens / seconds,
+      tokens,
+      tokensPerSecond: tokens / seconds,
       seconds,
       ...(outcome.skipped ? { skipped: true as const } : {}),
     };
@@ -125,7 +137,7 @@ export class Run {
     const kept = this.#savedAt ? `; the checkpoint of step ${this.#savedAt.step} is kept` : '';
     throw new GsaError(
       'DIVERGED',
-      `Expected finite gradients but ${this.#nonFiniteInARow} steps in a row had others, up to step ${this.#step}${kept}; lower optimizer.lr or lengthen optimizer.warmupSteps`,
+      `Expected finite gradients but ${this.#nonFiniteInARow} steps in a row had others, up to step ${this.#recorded}${kept}; lower optimizer.lr or lengthen optimizer.warmupSteps`,
     );
   }
 
@@ -135,6 +147,8 @@ export class Run {
     if (this.#step >= this.steps) return;
     const { evaluation, sample, checkpoint } = this.#config;
     const due = (interval: number): boolean => interval > 0 && this.#step % interval === 0;
+    if (![evaluation, sample, checkpoint].some(({ interval }) => due(interval))) return;
+    await this.settle();
     if (due(evaluation.interval)) await this.evaluate(signal);
     if (due(sample.interval)) await this.#sample(signal);
     if (due(checkpoint.interval)) await this.save();
@@ -179,7 +193,7 @@ export class Run {
       this.#emit({ type: 'sample', step: this.#step, prompt, text });
   }
 
-  /** Saves a checkpoint of this step unless there is one. @throws GsaError IO */
+  /** Saves a checkpoint of this step, which is settled, unless there is one. @throws GsaError IO */
   async save(): Promise<void> {
     if (this.#savedAt?.step === this.#step) return;
     const state = {

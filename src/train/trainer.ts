@@ -5,8 +5,9 @@ import { openSafetensors, writeSafetensors } from '../io/safetensors.js';
 import type { GSAForCausalLM } from '../models/index.js';
 import { GsaError } from '../native/errors.js';
 import { AdamW, clipScale, decayGroups } from '../optim/index.js';
+import { elapsedMs, type DeviceEvent } from '../tensor/device.js';
 import { noGrad } from '../tensor/recorder.js';
-import { scope } from '../tensor/scope.js';
+import { keep, scope } from '../tensor/scope.js';
 import { sameShape, shapeText } from '../tensor/shape.js';
 import { Tensor } from '../tensor/tensor.js';
 import type { TrainConfig } from './schema.js';
@@ -17,19 +18,35 @@ export interface StepOutcome {
   readonly gradNorm: number;
   readonly tokens: number;
   readonly skipped: boolean;
+  /** By the device's clock, from the end of the step before, or from its own start when the device had nothing to do. */
+  readonly seconds: number;
+}
+
+/** A step that the device may still be working on. */
+interface StepUnderWay {
+  /** Losses of its micro-batches and the gradient's norm, on their way to the host. */
+  readonly values: Promise<number[]>;
+  readonly tokens: number;
+  readonly start: DeviceEvent;
+  readonly end: DeviceEvent;
 }
 
 const OPTIMIZER_FILE = 'optimizer.safetensors';
+
 /** A model with its optimizer: one step, one validation, and both halves of a checkpoint. Knows nothing of files' places,
- * schedules or loops. */
+ * schedules or loops. What a step came to is told a step later, so that the device always has work while the host looks
+ * at results. */
 export class Trainer {
   readonly model: GSAForCausalLM;
   readonly optimizer: AdamW;
   readonly #tape = new Tape();
   readonly #clip: number;
+  readonly #parameters: readonly Tensor[];
+  #underWay: StepUnderWay | null = null;
 
   constructor(model: GSAForCausalLM, config: TrainConfig) {
     this.model = model;
+    this.#parameters = model.parameters();
     const { lr, betas, eps, weightDecay, clip } = config.optimizer;
     this.optimizer = new AdamW(decayGroups(model.namedParameters(), weightDecay), {
       lr,
@@ -49,32 +66,57 @@ export class Trainer {
     });
   }
 
-  /** One update from the mean gradient over all tokens of the micro-batches, clipped. When the loss or a gradient is not
-   * finite, weights and moments stay as they are: the device sees to that itself, so that the host waits only once, when
-   * the whole step is under way. */
-  step(batches: readonly Batch[], lr: number): StepOutcome {
+  /** Puts one update under way: from the mean gradient over all tokens of the micro-batches, clipped. When the loss or a
+   * gradient is not finite, weights and moments stay as they are: the device sees to that itself.
+   * @returns what the step before came to, if that was not settled yet. It is waited for between this step's backward and
+   * its update (whose bias correction depends on it), when the device has this step's work before it. */
+  async step(batches: readonly Batch[], lr: number): Promise<StepOutcome | null> {
+    const start = this.#underWay?.end ?? this.model.device.event();
     this.optimizer.zeroGrad();
-    return scope(() => {
-      const losses: Tensor[] = [];
+    const losses: Tensor[] = [];
+    try {
       for (const batch of batches) {
-        const loss = this.#tape.run(() => this.#loss(batch));
-        losses.push(loss);
-        this.#tape.backward(loss);
+        losses.push(keep(this.#tape.run(() => this.#loss(batch))));
+        this.#tape.backward(losses.at(-1)!);
       }
+      const before = await this.settle();
       const tokens = batches.reduce((sum, batch) => sum + batch.tokens, 0);
-      const { scale, norm } = clipScale(this.model.parameters(), {
+      this.#update(losses, tokens, lr, start);
+      return before;
+    } finally {
+      for (const loss of losses) loss.dispose();
+    }
+  }
+
+  #update(losses: readonly Tensor[], tokens: number, lr: number, start: DeviceEvent): void {
+    scope(() => {
+      const { scale, norm } = clipScale(this.#parameters, {
         maxNorm: this.#clip,
         gradScale: 1 / tokens,
         losses,
       });
       this.optimizer.step({ lr, scale });
       this.optimizer.zeroGrad();
-      const gradNorm = norm.item();
-      const loss = losses.reduce((sum, one) => sum + one.item(), 0) / tokens;
-      const skipped = !Number.isFinite(gradNorm);
-      if (skipped) this.optimizer.uncountStep();
-      return { loss, gradNorm, tokens, skipped };
+      const end = this.model.device.event();
+      const values = Promise.all([...losses, norm].map((x) => x.itemAsync()));
+      values.catch(() => {}); // told by settle(), which may come after the rejection
+      this.#underWay = { values, tokens, start, end };
     });
+  }
+
+  /** Waits for the step under way.
+   * @returns what it came to, or null when there is none
+   * @throws GsaError DEVICE_LOST */
+  async settle(): Promise<StepOutcome | null> {
+    if (!this.#underWay) return null;
+    const { values, tokens, start, end } = this.#underWay;
+    this.#underWay = null;
+    const losses = await values;
+    const gradNorm = losses.pop()!;
+    const skipped = !Number.isFinite(gradNorm);
+    if (skipped) this.optimizer.uncountStep();
+    const loss = losses.reduce((sum, one) => sum + one, 0) / tokens;
+    return { loss, gradNorm, tokens, skipped, seconds: elapsedMs(start, end) / 1000 };
   }
 
   /** Summed loss of a batch, without gradients. */
@@ -89,7 +131,7 @@ export class Trainer {
     });
   }
 
-  /** Writes model.safetensors, config.json and optimizer.safetensors. @throws GsaError IO */
+  /** Writes model.safetensors, config.json and optimizer.safetensors, of a settled step. @throws GsaError IO */
   save(folder: string): void {
     this.model.save(folder);
     const entries = [...this.optimizer.state()].map(([name, tensor]) => ({

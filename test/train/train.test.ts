@@ -94,7 +94,7 @@ test('micro-batches of 4 twice and of 8 once take the same steps, float32', asyn
     t.true(Math.abs(loss! - losses(b)[i]!) < 1e-5 * loss!, `step ${i + 1}`);
 });
 
-test('an AbortSignal ends after the step with a checkpoint; going on gives the same losses to the last bit', async (t) => {
+test('an AbortSignal ends after the step under way with a checkpoint; going on gives the same losses to the last bit', async (t) => {
   const [straight, broken] = [tempFolder(t), tempFolder(t)];
   await train(tinyConfig(straight));
   const controller = new AbortController();
@@ -102,8 +102,10 @@ test('an AbortSignal ends after the step with a checkpoint; going on gives the s
     signal: controller.signal,
     onEvent: (event) => event.type === 'step' && event.step === 5 && controller.abort(),
   });
-  t.deepEqual([cut.status, cut.step], ['interrupted', 5]);
-  t.true(cut.checkpoint.endsWith('step-000005'));
+  // Step 6 was under way when step 5 was told of.
+  t.deepEqual([cut.status, cut.step], ['interrupted', 6]);
+  t.true(cut.checkpoint.endsWith('step-000006'));
+  t.is(losses(broken).length, 6);
   t.false(existsSync(join(broken, 'summary.json')));
   t.is((await train(tinyConfig(broken), { start: 'resume' })).status, 'completed');
   t.deepEqual(losses(broken), losses(straight));
@@ -166,6 +168,26 @@ test('non-finite gradients: updates are skipped and counted, then training stops
   const weights = (step: number): Buffer =>
     readFileSync(join(output, `step-00000${step}`, 'model.safetensors'));
   t.true(weights(3).equals(weights(1)), 'skipped updates changed nothing');
+});
+
+test('without checkpoints between the steps, skipped ones are counted and recorded as they were made', async (t) => {
+  const output = tempFolder(t);
+  const skipped: (boolean | undefined)[] = [];
+  const config = tinyConfig(output, {
+    optimizer: { lr: 1e38, minLr: 1e38, warmupSteps: 0, clip: null, weightDecay: 0 },
+    checkpoint: { interval: 0, keep: 3 },
+    maxNonFinite: 4,
+  });
+  const error = await t.throwsAsync(
+    train(config, { onEvent: (event) => event.type === 'step' && skipped.push(event.skipped) }),
+    { instanceOf: GsaError },
+  );
+  t.regex(error!.message, /4 steps in a row had others, up to step 5; lower optimizer\.lr/);
+  t.deepEqual(skipped, [undefined, true, true, true, true]);
+  t.deepEqual(
+    readMetrics(output).steps.map((r) => [r.step, r.skipped ?? false, r.loss === null]),
+    [1, 2, 3, 4, 5].map((step) => [step, step > 1, step > 1]),
+  );
 });
 
 test('a model folder is trained further, with its own tokenizer; its weights are where training starts', async (t) => {

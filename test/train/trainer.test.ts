@@ -4,9 +4,8 @@ import { IGNORED, type Batch } from '#src/data/sampler.js';
 import { GSAForCausalLM } from '#src/models/index.js';
 import { native } from '#src/native/load.js';
 import { parseTrainConfig, type TrainConfig } from '#src/train/config.js';
-import { Trainer } from '#src/train/trainer.js';
+import { Trainer, type StepOutcome } from '#src/train/trainer.js';
 import { tempFolder } from '../io/temp.js';
-import { assertNoLeak } from '../leaks.js';
 import { tinyConfig } from './tiny.js';
 
 const V = 50;
@@ -15,6 +14,17 @@ async function makeTrainer(changes: Partial<TrainConfig['optimizer']> = {}): Pro
   const config = await parseTrainConfig(tinyConfig('unused'));
   const model = GSAForCausalLM.create({ ...(config.model as object), vocab_size: V }, { seed: 3 });
   return new Trainer(model, { ...config, optimizer: { ...config.optimizer, ...changes } });
+}
+
+/** One step, waited for. */
+async function stepOf(trainer: Trainer, batches: readonly Batch[], lr: number): Promise<StepOutcome> {
+  await trainer.step(batches, lr);
+  return (await trainer.settle())!;
+}
+
+/** What a step computed, without the time it took. */
+function results({ loss, gradNorm, tokens, skipped }: StepOutcome): Omit<StepOutcome, 'seconds'> {
+  return { loss, gradNorm, tokens, skipped };
 }
 
 /** Rows of 16 tokens; labels beyond `counted` do not count. */
@@ -45,8 +55,8 @@ test('accumulation over micro-batches of 32 and 5 counted tokens equals one batc
   const [split, whole] = [await makeTrainer(), await makeTrainer()];
   try {
     for (let step = 0; step < 3; step++) {
-      const x = split.step([a, b], 1e-2);
-      const y = whole.step([joined(a, b)], 1e-2);
+      const x = await stepOf(split, [a, b], 1e-2);
+      const y = await stepOf(whole, [joined(a, b)], 1e-2);
       t.is(x.tokens, 37);
       t.true(Math.abs(x.loss - y.loss) < 1e-5 * y.loss, `loss ${x.loss} and ${y.loss}`);
       t.true(Math.abs(x.gradNorm - y.gradNorm) < 1e-4 * y.gradNorm, `norm ${x.gradNorm} and ${y.gradNorm}`);
@@ -60,30 +70,65 @@ test('accumulation over micro-batches of 32 and 5 counted tokens equals one batc
 test('a step whose gradient is not finite changes neither weights nor moments, and the next one is made', async (t) => {
   const trainer = await makeTrainer();
   try {
-    trainer.step([makeBatch(1, 2)], 1e-3);
+    await stepOf(trainer, [makeBatch(1, 2)], 1e-3);
     const moments = (): number[] =>
       [...trainer.optimizer.state().values()].flatMap((m) => [...m.toFloat32()]);
     const [before, momentsBefore] = [weights(trainer), moments()];
     const norm = trainer.model.namedParameters().find(([name]) => name === 'model.norm.weight')![1];
     const good = norm.toFloat32();
     norm.write(good.map(() => Infinity));
-    const bad = trainer.step([makeBatch(2, 2)], 1e-3);
+    const bad = await stepOf(trainer, [makeBatch(2, 2)], 1e-3);
     t.true(bad.skipped);
     norm.write(good);
     t.deepEqual(weights(trainer), before);
     t.deepEqual(moments(), momentsBefore);
     t.is(trainer.optimizer.stepCount, 1);
-    t.false(trainer.step([makeBatch(2, 2)], 1e-3).skipped);
+    t.false((await stepOf(trainer, [makeBatch(2, 2)], 1e-3)).skipped);
     t.notDeepEqual(weights(trainer), before);
   } finally {
     trainer.dispose();
   }
 });
 
+test('a step tells of the one before it, and computes what it would if each were waited for', async (t) => {
+  const [ahead, waiting] = [await makeTrainer(), await makeTrainer()];
+  const spoil = (trainer: Trainer, value: number): void => {
+    const norm = trainer.model.namedParameters().find(([name]) => name === 'model.norm.weight')![1];
+    norm.write(norm.toFloat32().map(() => value));
+  };
+  try {
+    const told: StepOutcome[] = [];
+    const waited: StepOutcome[] = [];
+    for (let step = 0; step < 6; step++) {
+      // Skipped steps in the middle, one after another: the bias correction of the next goes by those made.
+      for (const trainer of [ahead, waiting])
+        if (step === 2 || step === 4) spoil(trainer, step === 2 ? Infinity : 0.5);
+      const before = await ahead.step([makeBatch(step, 2)], 1e-3);
+      t.is(before === null, step === 0, `step ${step} tells of the one before`);
+      if (before) told.push(before);
+      waited.push(await stepOf(waiting, [makeBatch(step, 2)], 1e-3));
+    }
+    told.push((await ahead.settle())!);
+    t.is(await ahead.settle(), null, 'it is told once');
+    t.deepEqual(told.map(results), waited.map(results));
+    t.deepEqual(
+      told.map((outcome) => outcome.skipped),
+      [false, false, true, true, false, false],
+    );
+    t.true(told.every(({ seconds }) => seconds > 0));
+    t.deepEqual([ahead.optimizer.stepCount, ahead.optimizer.skipped], [4, 2]);
+    t.deepEqual(weights(ahead), weights(waiting));
+  } finally {
+    ahead.dispose();
+    waiting.dispose();
+  }
+});
+
 test('clipping bounds the update; the norm that is told is the one before it', async (t) => {
   const [free, clipped] = [await makeTrainer({ clip: null }), await makeTrainer({ clip: 1e-3 })];
   try {
-    const [x, y] = [free.step([makeBatch(1, 2)], 1e-3), clipped.step([makeBatch(1, 2)], 1e-3)];
+    const x = await stepOf(free, [makeBatch(1, 2)], 1e-3);
+    const y = await stepOf(clipped, [makeBatch(1, 2)], 1e-3);
     t.is(x.gradNorm, y.gradNorm);
     const first = (trainer: Trainer): number => {
       const m = [...trainer.optimizer.state()].filter(([name]) => name.endsWith('.exp_avg'));
@@ -101,7 +146,7 @@ test('clipping bounds the update; the norm that is told is the one before it', a
 test('saved and restored, a trainer takes the same steps to the last bit', async (t) => {
   const folder = tempFolder(t);
   const one = await makeTrainer();
-  one.step([makeBatch(1, 2)], 1e-3);
+  await stepOf(one, [makeBatch(1, 2)], 1e-3);
   one.save(folder);
   const { model } = one;
   const config = await parseTrainConfig(tinyConfig('unused'));
@@ -109,7 +154,10 @@ test('saved and restored, a trainer takes the same steps to the last bit', async
   try {
     two.restoreOptimizer(folder);
     for (let step = 2; step < 5; step++)
-      t.deepEqual(two.step([makeBatch(step, 2)], 1e-3), one.step([makeBatch(step, 2)], 1e-3));
+      t.deepEqual(
+        results(await stepOf(two, [makeBatch(step, 2)], 1e-3)),
+        results(await stepOf(one, [makeBatch(step, 2)], 1e-3)),
+      );
     t.deepEqual(weights(two), weights(one));
     const other = GSAForCausalLM.create({ ...model.config, num_slots: 4 });
     const wrong = new Trainer(other, config);
@@ -127,18 +175,18 @@ test.serial('memory is flat over 300 steps and validations, and all of it is giv
   const trainer = await makeTrainer();
   const batches = [makeBatch(1, 2), makeBatch(2, 2)];
   const { device } = trainer.model;
-  const run = (): void => {
-    trainer.step(batches, 1e-3);
+  const run = async (): Promise<void> => {
+    await trainer.step(batches, 1e-3);
     trainer.evaluate(batches[0]!);
   };
-  run();
+  await run();
   const before = device.memory({ resetPeak: true });
-  run();
+  await run();
   const after = device.memory({ resetPeak: true });
   t.is(after.currentBytes, before.currentBytes);
-  assertNoLeak(t, () => {
-    for (let step = 0; step < 300; step++) run();
-  });
+  const leaks = native().leaks();
+  for (let step = 0; step < 300; step++) await run();
+  t.deepEqual(native().leaks(), leaks);
   const last = device.memory();
   t.is(last.currentBytes, before.currentBytes);
   t.is(last.peakBytes, after.peakBytes);
