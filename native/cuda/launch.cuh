@@ -21,7 +21,7 @@ cudaLaunchConfig_t cluster_config(gsa_device& device, void (*kernel)(Arguments),
   config.dynamicSmemBytes = static_cast<size_t>(bytes);
   config.stream = device.stream;
   config.attrs = &cluster;
-  config.numAttrs = kCluster > 1 ? 1 : 0;
+  config.numAttrs = 1;  // also for one block: stores between blocks are illegal instructions without it
   return config;
 }
 

@@ -43,6 +43,28 @@ __device__ __forceinline__ void stmatrix_x4(bf16* p, uint32_t r0, uint32_t r1, u
                : "memory");
 }
 
+// The same with every matrix transposed on its way.
+__device__ __forceinline__ void stmatrix_x4_trans(bf16* p, uint32_t r0, uint32_t r1, uint32_t r2, uint32_t r3) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(shared_address(p)),
+               "r"(r0), "r"(r1), "r"(r2), "r"(r3)
+               : "memory");
+}
+
+// d [16, 8] += a [16, 8] b [8, 8] in TF32 (11 bits of mantissa, the range of float32). Of a, a thread holds row lane / 4 in
+// a[0] (+ 8 in a[1]) at k = lane % 4, the same at k + 4 in a[2], a[3]; of b, column lane / 4 at k = lane % 4 (+ 4).
+__device__ __forceinline__ uint32_t to_tf32(float x) {
+  uint32_t y;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(y) : "f"(x));
+  return y;
+}
+__device__ __forceinline__ void mma_tf32(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
 // d [16, 8] += a [16, 16] b [16, 8]. Of d, a thread holds rows lane / 4 (+ 8) and columns lane % 4 * 2 (+ 1).
 __device__ __forceinline__ void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   asm volatile(

@@ -65,8 +65,10 @@ bool can_run(Thread& t) {
   if (t.done) return false;
   if (t.waits && t.waits->rounds == t.round) return false;
   if (t.flag && !*t.flag) return false;
+  if (t.bytes && (*t.bytes >> 33) % 2 == t.phase) return false;
   t.waits = nullptr;
   t.flag = nullptr;
+  t.bytes = nullptr;
   return true;
 }
 
@@ -94,7 +96,7 @@ void launch(int n_blocks, int n_threads, int cluster, int shared_bytes, const st
   const size_t shared = (static_cast<size_t>(shared_bytes) + 1023) / 1024 * 1024;
   body = &kernel;
   threads_of_block = n_threads;
-  shared_memory = static_cast<char*>(reserve(shared * n_blocks));
+  shared_memory = static_cast<char*>(reserve(shared * n_blocks + 1));
   std::memset(shared_memory, 0x7f, shared * n_blocks);
   char* const stacks = static_cast<char*>(reserve(kStack * n_blocks * n_threads));
   blocks.assign(n_blocks, Block{});
@@ -118,7 +120,7 @@ void launch(int n_blocks, int n_threads, int cluster, int shared_bytes, const st
   }
   run_all(threads);
   munmap(stacks, kStack * threads.size());
-  munmap(shared_memory, shared * n_blocks);
+  munmap(shared_memory, shared * n_blocks + 1);
 }
 
 }  // namespace emulator

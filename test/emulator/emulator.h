@@ -48,6 +48,8 @@ struct Thread {
   const Meeting* waits = nullptr;  // until its rounds differ from
   uint64_t round = 0;
   const int* flag = nullptr;  // until it is set
+  const uint64_t* bytes = nullptr;  // a barrier that counts bytes, until its phase is not
+  uint64_t phase = 0;
   bool done = false;
 };
 
@@ -94,6 +96,18 @@ inline void emulated_syncwarp() {
   emulator::together(nothing, [](int**) {});
 }
 #define __syncwarp emulated_syncwarp
+inline int emulated_all(int predicate) {
+  struct Lane {
+    int given, all;
+  } mine{predicate, 0};
+  emulator::together(mine, [](Lane** lanes) {
+    bool all = true;
+    for (int i = 0; i < 32; ++i) all &= lanes[i]->given != 0;
+    for (int i = 0; i < 32; ++i) lanes[i]->all = all;
+  });
+  return mine.all;
+}
+#define __all_sync(members, predicate) emulated_all(predicate)
 template <class T>
 T emulated_shuffle(T x, int mask) {
   struct Lane {
@@ -105,10 +119,16 @@ T emulated_shuffle(T x, int mask) {
   });
   return mine.taken;
 }
+#define __shfl_sync(members, value, lane) emulated_shuffle<int>(value, static_cast<int>(threadIdx.x) % 32 ^ (lane))
 #define __shfl_xor_sync(members, x, mask) emulated_shuffle(x, mask)
 inline void emulated_fence() {}
 #define __threadfence emulated_fence
 #define __expf expf
+inline uint32_t __float_as_uint(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  return bits;
+}
 template <class T>
 T emulated_load(const T* p) {
   return *p;

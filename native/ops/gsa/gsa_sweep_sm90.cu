@@ -5,6 +5,7 @@
 #include "sweep_flow_sm90.cuh"
 #include "sweep_forward_sm90.cuh"
 #include "sweep_reverse_sm90.cuh"
+#include "sweep_states_sm90.cuh"
 #include "sweeps_sm90.h"
 
 namespace gsa::sm90 {
@@ -17,7 +18,8 @@ using slot_attention::Inputs;
 
 bool sweep_takes(const Dims& d, int32_t dtype) {
   const bool widths = d.K == d.V && (d.K == 64 || d.K == 128 || d.K == 256 || d.K == 512);
-  return dtype == GSA_BFLOAT16 && d.M == kSlots && widths && d.N * d.HQ < (int64_t{1} << 28);
+  return dtype == GSA_BFLOAT16 && d.M == kSlots && widths && d.N * d.HQ < (int64_t{1} << 28) &&
+         d.B * d.T < (int64_t{1} << 31) - kStep;
 }
 
 namespace {
@@ -29,14 +31,12 @@ ForwardSweep forward_sweep(const Dims& d, const Inputs& in) {
   a.N = d.N;
   a.HQ = d.HQ;
   a.H = d.H;
+  a.rows = d.B * d.T;
   a.s = in.s;
   a.g = in.g;
   return a;
 }
-StateEnds key_state(const float* start, float* end) { return {start, end, kSlots, 1}; }
-StateEnds value_state(const Dims& d, const float* start, float* end) {
-  return {start, end, 1, static_cast<int>(d.V)};
-}
+int cluster_of(const Dims& d) { return static_cast<int>(std::max<int64_t>(std::max(d.K, d.V) / 128, 1)); }
 
 }  // namespace
 
@@ -48,25 +48,25 @@ void sweep_fwd(gsa_device& device, const ChunkFwd& p) {
   a.values = static_cast<const bf16*>(p.in.v);
   a.in_width = d.K;
   a.out_width = d.V;
-  a.in_state = key_state(p.in.hk0, p.hkT);
-  a.out_state = value_state(d, p.in.hv0, p.hvT);
+  const WalkStates states(device, d, p.in.cu_seqlens, cluster_of(d), key_state(d, p.in.hk0, p.hkT),
+                          value_state(d, p.in.hv0, p.hvT));
+  a.ends = states.ends();
   a.in_scale = p.in.scale;
   a.out_scale = 1.0f;
   a.out = static_cast<bf16*>(p.o);
   a.ok = p.ok;
   launch_forward_sweep(device, a, false);
+  states.store();
 }
 
 bool sweep_bwd_takes(const Dims& d, int32_t dtype) { return sweep_takes(d, dtype) && d.HQ == d.H; }
 
 namespace {
 
-int cluster_of(const Dims& d) { return static_cast<int>(std::max<int64_t>(std::max(d.K, d.V) / 128, 1)); }
-
 // What the backward passes hand to one another. One allocation; every part starts on 256 bytes.
 struct SweepScratch {
   int64_t bytes = 0;
-  float *dok, *flow, *anchor_flow;
+  float *p, *dok, *flow, *anchor_flow;
   bf16* anchors;
 
   SweepScratch(char* memory, const Dims& d) {
@@ -75,6 +75,7 @@ struct SweepScratch {
       field = reinterpret_cast<std::remove_reference_t<decltype(field)>>(memory + bytes);
       bytes += (n * static_cast<int64_t>(sizeof(*field)) + 255) / 256 * 256;
     };
+    take(p, rows * kSlots);
     take(dok, rows * kSlots);
     take(flow, rows * kSlots);
     take(anchor_flow, stored * cluster_of(d) * 5 * kSlots);
@@ -91,12 +92,14 @@ void backward_forward(gsa_device& device, const ChunkBwd& p, const SweepScratch&
   a.values = static_cast<const bf16*>(p.in.k);
   a.in_width = d.V;
   a.out_width = d.K;
-  a.in_state = value_state(d, p.in.hv0, nullptr);
-  a.out_state = key_state(p.in.hk0, nullptr);
+  const WalkStates states(device, d, p.in.cu_seqlens, cluster_of(d), value_state(d, p.in.hv0, nullptr),
+                          key_state(d, p.in.hk0, nullptr));
+  a.ends = states.ends();
   a.in_scale = 1.0f;
   a.out_scale = p.in.scale;
   a.out = static_cast<bf16*>(p.dq);
   a.ok = const_cast<float*>(p.ok);
+  a.p = x.p;
   a.dok = x.dok;
   a.flow = x.flow;
   a.anchors = x.anchors;
@@ -110,6 +113,7 @@ ReverseSweep reverse_sweep(const ChunkBwd& p, const SweepScratch& x) {
   a.T = d.T;
   a.N = d.N;
   a.H = d.H;
+  a.rows = d.B * d.T;
   a.s = p.in.s;
   a.g = p.in.g;
   a.ds = p.ds;
@@ -122,13 +126,17 @@ ReverseSweep reverse_sweep(const ChunkBwd& p, const SweepScratch& x) {
 
 void backward_values(gsa_device& device, const ChunkBwd& p, const SweepScratch& x) {
   ReverseSweep a = reverse_sweep(p, x);
-  a.strength = p.ok;
+  a.strength = x.p;
   a.write = static_cast<const bf16*>(p.d_o);
   a.read = static_cast<const bf16*>(p.in.v);
   a.width = p.dims.V;
-  a.state = value_state(p.dims, p.dhvT, p.dhv0);
+  // Both roles hold the gradient; the first one tells the user.
+  const WalkStates states(device, p.dims, p.in.cu_seqlens, cluster_of(p.dims),
+                          value_state(p.dims, p.dhvT, p.dhv0), value_state(p.dims, p.dhvT, nullptr));
+  a.ends = states.ends();
   a.out = static_cast<bf16*>(p.dv);
   launch_reverse_sweep(device, a, cluster_of(p.dims), false);
+  states.store();
 }
 
 void backward_keys(gsa_device& device, const ChunkBwd& p, const SweepScratch& x) {
@@ -137,9 +145,12 @@ void backward_keys(gsa_device& device, const ChunkBwd& p, const SweepScratch& x)
   a.write = static_cast<const bf16*>(p.in.q);
   a.read = static_cast<const bf16*>(p.in.k);
   a.width = p.dims.K;
-  a.state = key_state(p.dhkT, p.dhk0);
+  const WalkStates states(device, p.dims, p.in.cu_seqlens, cluster_of(p.dims),
+                          key_state(p.dims, p.dhkT, p.dhk0), key_state(p.dims, p.dhkT, nullptr));
+  a.ends = states.ends();
   a.out = static_cast<bf16*>(p.dk);
   launch_reverse_sweep(device, a, cluster_of(p.dims), true);
+  states.store();
 }
 
 }  // namespace

@@ -12,6 +12,15 @@
 
 namespace gsa::sm90 {
 
+// The same in all threads of a warp, said so that the compiler knows it: what was read from memory might differ.
+GSA_HOST_DEVICE int uniform(int x) {
+#ifdef __CUDA_ARCH__
+  return __shfl_sync(~0u, x, 0);
+#else
+  return x;
+#endif
+}
+
 constexpr int kStep = 64;  // tokens between two barriers of the cluster
 
 // Where a step lies.
@@ -19,7 +28,7 @@ struct Location {
   int64_t row;   // its first row among the B * T rows
   int64_t rows;  // from there to the end of the sequence
   int64_t sequence;
-  int head;
+  int head, kv_head;
   int chunk;  // number of the step's 64 rows in the sequence
   int step, start, stop,
       steps;  // number of the step in the walk; the piece [start, stop) that this cluster does; all
@@ -51,15 +60,17 @@ GSA_HOST_DEVICE Rows rows_of(const int32_t* cu_seqlens, int64_t T, int64_t n) {
 struct Line {
   const int32_t* cu_seqlens;
   int64_t T;
-  int heads, base, begin, end, n;  // walks of n steps each; the interval [begin, end) of their steps
+  int heads, group, base, begin, end, n;  // walks of n steps each; the interval [begin, end) of their steps
   int last, last_start, last_steps;
 
-  GSA_HOST_DEVICE Line(const int32_t* cu, int64_t length, int64_t N, int64_t H, int cluster, int clusters)
-      : cu_seqlens(cu), T(length), heads(static_cast<int>(H)), base(0) {
+  // Every walk is one of H heads; `of_group` of them share a key/value head.
+  GSA_HOST_DEVICE Line(const int32_t* cu, int64_t length, int64_t N, int64_t H, int of_group, int cluster,
+                       int clusters)
+      : cu_seqlens(cu), T(length), heads(static_cast<int>(H)), group(of_group), base(0) {
     if (cu) {
       base = cluster;
       const Rows r = rows_of(cu, T, cluster / heads);
-      n = static_cast<int>((r.end - r.begin + kStep - 1) / kStep);
+      n = uniform(static_cast<int>((r.end - r.begin + kStep - 1) / kStep));
       begin = 0;
       end = n;
     } else {
@@ -95,10 +106,35 @@ struct Line {
     walk += base;
     x.sequence = walk / heads;
     x.head = walk - static_cast<int>(x.sequence) * heads;
+    x.kv_head = x.head / group;
     const Rows r = rows_of(cu_seqlens, T, x.sequence);
     x.row = r.begin + static_cast<int64_t>(x.chunk) * kStep;
     x.rows = r.end - x.row;
     return x;
+  }
+};
+
+// The steps of a cluster one after another, without divisions inside a walk.
+template <bool kReverse>
+struct Cursor {
+  const Line& line;
+  int at = 0;
+  Location here;
+
+  GSA_HOST_DEVICE explicit Cursor(const Line& l) : line(l), here{} {
+    if (line.total() > 0) here = line.template locate<kReverse>(0);
+  }
+  GSA_HOST_DEVICE bool inside() const { return at < line.total(); }
+  GSA_HOST_DEVICE void advance() {
+    ++at;
+    if (here.step + 1 < here.stop) {
+      ++here.step;
+      here.chunk += kReverse ? -1 : 1;
+      here.row += kReverse ? -kStep : kStep;
+      here.rows += kReverse ? kStep : -kStep;
+    } else if (inside()) {
+      here = line.template locate<kReverse>(at);
+    }
   }
 };
 

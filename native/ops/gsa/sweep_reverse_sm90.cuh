@@ -9,13 +9,14 @@ namespace gsa::sm90 {
 struct ReverseSweep {
   const int32_t* cu_seqlens;
   int64_t T, N, H;
-  const float *s, *g;  // [rows, H, slots]
-  const float*
-      strength;       // [rows, H, slots] key side: scale * dok; value side: ok, whose softmax is the strength
-  const bf16* write;  // [rows, H, width] q | do
-  const bf16* read;   // [rows, H, width] k | v
+  const float *s, *g;         // [rows, H, slots]
+  const float* strength;      // [rows, H, slots] value side: p; key side: scale * dok
+  const bf16* write;          // [rows, H, width] q | do
+  const bf16* read;           // [rows, H, width] k | v
+  TensorMap write_map, read_map;  // of these: filled in by the launch
+  int64_t rows;                   // B * T
   int64_t width;
-  StateEnds state;
+  StateEnds ends;
   bf16* out;             // [rows, H, width] dk | dv
   float* ds;             // [rows, H, slots] value side: written; key side: added to
   const bf16* anchors;   // as the forward sweep stored them

@@ -1,219 +1,273 @@
-// The `slot` role of the sweeps: matrices [16 rows, slots] of one block of rows, in float32.
+// The `slot` role of the sweeps: matrices [slots, 16 rows] of one block of rows, in float32, as products of a
+// warpgroup leave them.
+//
+// What a row i takes from a row j <= i of its own block is decayed by exp(g_{j+1} + ... + g_i). Where no slot forgets more
+// than kSafeNats within the 16 rows, that is exp(G_i) exp(-G_j) with the running sums G, and the pairs are products on
+// tensor cores. Else (`beyond`) they are summed one by one with decays that are products of exp(g) <= 1: exact for all gates.
 #pragma once
 
 #include "sweep_sm90.cuh"
 
 namespace gsa::sm90 {
 
-// 128 threads, one slot each and half of the rows (or of the columns).
-struct SlotHalf {
-  int thread, slot, half;
-  __device__ explicit SlotHalf(int t) : thread(t), slot(t % kSlots), half(t / kSlots) {}
-  __device__ int row(int i) const { return half * 8 + i; }
-};
-// Eight threads a row (or column), eight slots each: four at 4 part, four at 32 + 4 part.
-struct RowEighth {
-  int row, part;
-  __device__ explicit RowEighth(int t) : row(t / 8), part(t % 8) {}
-};
+constexpr float kSafeNats = 40.0f, kSafeStrength = 1e6f;
 
-__device__ __forceinline__ void role_sync() { named_sync<1, kRole>(); }
+__device__ __forceinline__ void role_sync() { named_sync<kSlotBarrier, kRole>(); }
 
-__device__ __forceinline__ void load_eight(float (&x)[8], const float* row, int part) {
+// Where a thread's values lie: x[n][i] is slot + i / 2 * 8 of row + 8 n + i % 2; a warp has 16 slots.
+using Fragment = float[2][4];
+struct FragmentPlace {
+  int thread, warp, lane, slot, row;
+  __device__ explicit FragmentPlace(int t)
+      : thread(t), warp(t / 32), lane(t % 32), slot(warp * 16 + lane / 4), row(lane % 4 * 2) {}
+};
+template <class Body>
+__device__ __forceinline__ void each(Body body) {
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const float4 v = *reinterpret_cast<const float4*>(row + h * 32 + part * 4);
-    x[4 * h] = v.x, x[4 * h + 1] = v.y, x[4 * h + 2] = v.z, x[4 * h + 3] = v.w;
-  }
+  for (int n = 0; n < 2; ++n)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) body(n, i);
 }
-__device__ __forceinline__ void store_eight(const float (&x)[8], float* row, int part) {
+
+// 16 rows in global memory, [rows, heads, slots]: the first of them, and how many exist.
+struct RowBlock {
+  int64_t first, stride;
+  int rows;
+};
+__device__ __forceinline__ void load_fragment(Fragment& x, const float* from, const RowBlock& rows,
+                                              const FragmentPlace& at) {
+#pragma unroll
+  for (int n = 0; n < 2; ++n)
+#pragma unroll
+    for (int b = 0; b < 2; ++b) {
+      const int row = at.row + 8 * n + b;
+      const float* p = from + rows.first + row * rows.stride + at.slot;
+      x[n][b] = row < rows.rows ? p[0] : 0.0f;
+      x[n][2 + b] = row < rows.rows ? p[8] : 0.0f;
+    }
+}
+__device__ __forceinline__ void store_fragment(const Fragment& x, float* to, const RowBlock& rows,
+                                               const FragmentPlace& at) {
+#pragma unroll
+  for (int n = 0; n < 2; ++n)
+#pragma unroll
+    for (int b = 0; b < 2; ++b) {
+      const int row = at.row + 8 * n + b;
+      float* p = to + rows.first + row * rows.stride + at.slot;
+      if (row < rows.rows) p[0] = x[n][b], p[8] = x[n][2 + b];
+    }
+}
+
+// Sums of the gates of 16 rows, by slot: up to and including a row, after it, and of all of them. No sum is a difference, so
+// that one gate of -1e4 leaves the others their digits.
+struct GateSums {
+  Fragment until, after;
+  float total[2];
+  __device__ __forceinline__ explicit GateSums(const Fragment& g) {
+    const int t = threadIdx.x % 4;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      float before[2], behind[2], sum[2];
+#pragma unroll
+      for (int n = 0; n < 2; ++n) {
+        const float pair = g[n][2 * h] + g[n][2 * h + 1], next = __shfl_xor_sync(~0u, pair, 1);
+        const float four = pair + next, others = __shfl_xor_sync(~0u, four, 2);
+        before[n] = (t & 1 ? next : 0.0f) + (t & 2 ? others : 0.0f);
+        behind[n] = (t & 1 ? 0.0f : next) + (t & 2 ? 0.0f : others);
+        sum[n] = four + others;
+      }
+      total[h] = sum[0] + sum[1];
+#pragma unroll
+      for (int n = 0; n < 2; ++n) {
+        const float start = before[n] + (n ? sum[0] : 0.0f), end = behind[n] + (n ? 0.0f : sum[1]);
+        until[n][2 * h] = start + g[n][2 * h];
+        until[n][2 * h + 1] = until[n][2 * h] + g[n][2 * h + 1];
+        after[n][2 * h + 1] = end;
+        after[n][2 * h] = end + g[n][2 * h + 1];
+      }
+    }
+  }
+};
+
+// What a block of 16 rows keeps in shared memory while the role works on it; two in turn where one barrier a block is all.
+struct SlotWork {
+  float4 sums[kSub][4];  // of a row, by warp: largest logit, sum of exponentials, sum with dp
+  int beyond[4];         // by warp: some slot is past kSafeNats
+  bf16 late[kSubTile];   // what reads (reverse: what was read), decayed from the start of the block
+  bf16 early[kSubTile];  // write strengths, divided by their decay from the start of the block
+  bf16 tail[kSubTile];   // write strengths, decayed to the end of the block
+};
+// Beside it, for blocks that are `beyond`: [row][slot].
+struct ExactWork {
+  float decay[kSub][kSlots + 1], late[kSub][kSlots + 1], early[kSub][kSlots + 1];
+  float pairs[4][kSub][kSub];  // every warp its copy
+};
+__device__ __forceinline__ void keep_exact(const Fragment& x, float (&to)[kSub][kSlots + 1],
+                                           const FragmentPlace& at) {
+  each([&](int n, int i) { to[at.row + 8 * n + i % 2][at.slot + i / 2 * 8] = x[n][i]; });
+}
+__device__ __forceinline__ void keep_decays(const Fragment& g, ExactWork& w, const FragmentPlace& at) {
+  each([&](int n, int i) { w.decay[at.row + 8 * n + i % 2][at.slot + i / 2 * 8] = __expf(g[n][i]); });
+}
+
+// Into a swizzled tile [16 rows][slots], rounded.
+__device__ __forceinline__ void stage_fragment(const Fragment& x, bf16* tile, const FragmentPlace& at) {
+  stmatrix_x4_trans(tile + tile_offset(at.lane / 16 * 8 + at.lane % 8, at.warp * 16 + at.lane / 8 % 2 * 8),
+                    pack_bf16(x[0][0], x[0][1]), pack_bf16(x[0][2], x[0][3]), pack_bf16(x[1][0], x[1][1]),
+                    pack_bf16(x[1][2], x[1][3]));
+}
+// The warp's own columns of a staged tile to the same place in every block of the cluster. Between two
+// __syncwarp.
+template <int kCluster>
+__device__ __forceinline__ void send_columns(const bf16* tile, bf16* to, uint64_t* ready,
+                                             const FragmentPlace& at) {
+  const int offset = tile_offset(at.lane / 2, at.warp * 16 + at.lane % 2 * 8);
+  const uint4 x = *reinterpret_cast<const uint4*>(tile + offset);
+#pragma unroll
+  for (int rank = 0; rank < kCluster; ++rank)
+    store_async(remote_address(to + offset, rank), remote_address(ready, rank), x);
+}
+// Decay of the whole block of rows, [slots], to every block of the cluster: a lane for each.
+template <int kCluster>
+__device__ __forceinline__ void send_decay(const float (&total)[2], float* to, uint64_t* ready,
+                                           const FragmentPlace& at) {
+  const int rank = at.lane % 4;
+  if (rank >= kCluster) return;
 #pragma unroll
   for (int h = 0; h < 2; ++h)
-    *reinterpret_cast<float4*>(row + h * 32 + part * 4) =
-        make_float4(x[4 * h], x[4 * h + 1], x[4 * h + 2], x[4 * h + 3]);
+    store_async(remote_address(to + at.slot + h * 8, rank), remote_address(ready, rank),
+                __float_as_uint(__expf(total[h])));
 }
 
-__device__ __forceinline__ float eighth_sum(float x) {
-#pragma unroll
-  for (int o = 1; o < 8; o *= 2) x += __shfl_xor_sync(~0u, x, o);
-  return x;
-}
-__device__ __forceinline__ void softmax_eighth(float (&x)[8]) {
-  float largest = x[0], sum = 0;
-#pragma unroll
-  for (int i = 1; i < 8; ++i) largest = fmaxf(largest, x[i]);
-#pragma unroll
-  for (int o = 1; o < 8; o *= 2) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, o));
-#pragma unroll
-  for (int i = 0; i < 8; ++i) sum += x[i] = expf(x[i] - largest);
-  const float inverse = 1.0f / eighth_sum(sum);
-#pragma unroll
-  for (int i = 0; i < 8; ++i) x[i] *= inverse;
-}
-
-// Gates and write strengths of 16 rows, [rows, H, slots] in global memory. Past the sequence's end the gate
-// is open and nothing is written.
-struct GateRows {
-  const float *s, *g;  // of the first row and the head
-  int64_t stride;
-  int rows;  // of the 16
-};
-// What a thread holds of them from one block of rows to the next, so that memory answers meanwhile.
-struct SlotGates {  // the slot and the half of the rows of SlotHalf
-  float g[8], s[8];
-  __device__ __forceinline__ void load(const GateRows& from, const SlotHalf& at) {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      const bool inside = at.row(i) < from.rows;
-      g[i] = inside ? from.g[at.row(i) * from.stride + at.slot] : 0.0f;
-      s[i] = inside ? from.s[at.row(i) * from.stride + at.slot] : 0.0f;
-    }
-  }
-};
-struct RowGates {  // the row and the slots of RowEighth
-  float g[8], s[8];
-  __device__ __forceinline__ void load(const GateRows& from, const RowEighth& at) {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) g[i] = s[i] = 0.0f;
-    if (at.row < from.rows) {
-      load_eight(g, from.g + at.row * from.stride, at.part);
-      load_eight(s, from.s + at.row * from.stride, at.part);
-    }
-  }
-};
-
-// What a block of 16 rows keeps in shared memory while the slot role works on it.
-struct SlotWork {
-  float e[kSub * kPitch];         // exp(g)
-  float s[kSub * kPitch];         // write strengths (in the reverse sweep: read strengths)
-  float x[kSub * kPitch];         // logits, then what reads the second state
-  float pairs[kSub * kSub];       // [written][reading] summed over the cluster
-  float halves[2 * kSlots];       // product of the decays of each half
-  float exchange[2][8 * kSlots];  // rows that the other half finishes
-  bf16 stage[2][kSubTile];
-  bf16 weights[kSub * kWeightPitch];
-};
-
-// The sum over the cluster of `partial` [block of rows, source][16, slots]: the thread's eight rows.
+// The sum over the cluster of [block of rows, source] partial results.
 template <int kCluster>
-__device__ __forceinline__ void sum_partials(const float* partial, const SlotHalf& at, float scale,
-                                             float (&x)[8]) {
+__device__ __forceinline__ void sum_partials(const float* partial, const FragmentPlace& at, Fragment& x) {
 #pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    float sum = 0;
+  for (int n = 0; n < 2; ++n) {
+    float4 sum = reinterpret_cast<const float4*>(partial)[n * kRole + at.thread];
 #pragma unroll
-    for (int source = 0; source < kCluster; ++source)
-      sum += partial[(source * kSub + at.row(i)) * kPartialPitch + at.slot];
-    x[i] = sum * scale;
+    for (int source = 1; source < kCluster; ++source) {
+      const float4 v = reinterpret_cast<const float4*>(partial + source * kPartial)[n * kRole + at.thread];
+      sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
+    }
+    x[n][0] = sum.x, x[n][1] = sum.y, x[n][2] = sum.z, x[n][3] = sum.w;
   }
 }
+// The same of products of rows: x[n][i] is reading row lane / 4 + i / 2 * 8, written row 8 n + lane % 4 * 2 + i % 2.
 template <int kCluster>
-__device__ __forceinline__ void sum_pairs(const float* partial, int thread, float scale, float* pairs) {
+__device__ __forceinline__ void sum_pairs(const float* pairs, const FragmentPlace& at, Fragment& x) {
 #pragma unroll
-  for (int i = thread; i < kSub * kSub; i += kRole) {
-    float sum = 0;
+  for (int n = 0; n < 2; ++n) {
+    float4 sum = reinterpret_cast<const float4*>(pairs)[n * 32 + at.lane];
 #pragma unroll
-    for (int source = 0; source < kCluster; ++source) sum += partial[source * kSub * kSub + i];
-    pairs[i] = sum * scale;
+    for (int source = 1; source < kCluster; ++source) {
+      const float4 v = reinterpret_cast<const float4*>(pairs + source * kPairs)[n * 32 + at.lane];
+      sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
+    }
+    x[n][0] = sum.x, x[n][1] = sum.y, x[n][2] = sum.z, x[n][3] = sum.w;
   }
 }
 
-// sum over j <= i of pairs[j][i] s_j exp(g_{j+1} + ... + g_i), for the columns j of the thread's parity.
-// kReverse: rows in falling order: sum over j >= i of pairs[j][i] s_j exp(g_{i+1} + ... + g_j). e: exp(g) of
-// the slot, s: strengths of rows 2 jj + half.
+// own [slots, rows i] = sum over rows j of pairs[i][j] y [slots, rows j], for j <= i (kReverse: j >= i).
 template <bool kReverse>
-__device__ __forceinline__ void read_pairs(const float* pairs, const float (&e)[kSub], const float (&s)[8],
-                                           int half, float (&out)[kSub]) {
+__device__ __forceinline__ void contract_pairs(const Fragment& y, const Fragment& pairs, Fragment& own) {
+  const int row = threadIdx.x % 32 / 4, column = threadIdx.x % 4 * 2;
+  uint32_t a[2][4];
 #pragma unroll
-  for (int i = 0; i < kSub; ++i) out[i] = 0;
+  for (int n = 0; n < 2; ++n) {
+    // k counts rows in the order in which a thread has them: 2 t as k = t, 2 t + 1 as k = t + 4.
+    a[n][0] = to_tf32(y[n][0]);
+    a[n][1] = to_tf32(y[n][2]);
+    a[n][2] = to_tf32(y[n][1]);
+    a[n][3] = to_tf32(y[n][3]);
+  }
+  each([&](int n, int i) { own[n][i] = 0.0f; });
 #pragma unroll
-  for (int jj = 0; jj < 8; ++jj) {
-    float a[kSub];
-    const float* row = pairs + (2 * jj + half) * kSub;
+  for (int n = 0; n < 2; ++n) {  // of the rows j; h: of the rows i
 #pragma unroll
-    for (int i = 0; i < kSub; i += 4)
-      if (kReverse ? i <= 2 * jj + 1 : i + 3 >= 2 * jj) {
-        const float4 v = *reinterpret_cast<const float4*>(row + i);
-        a[i] = v.x, a[i + 1] = v.y, a[i + 2] = v.z, a[i + 3] = v.w;
-      }
-    float w = s[jj];
-    if constexpr (!kReverse) {
-      // Row 2 jj meets itself in half 0 and is before the column in half 1; row 2 jj + 1 the other way round.
-      out[2 * jj] += half ? 0.0f : a[2 * jj] * w;
-      w *= half ? 1.0f : e[2 * jj + 1];
-#pragma unroll
-      for (int i = 2 * jj + 1; i < kSub; ++i) {
-        if (i > 2 * jj + 1) w *= e[i];
-        out[i] += a[i] * w;
-      }
-    } else {
-      out[2 * jj + 1] += half ? a[2 * jj + 1] * w : 0.0f;
-      w *= half ? e[2 * jj + 1] : 1.0f;
-#pragma unroll
-      for (int i = 2 * jj; i >= 0; --i) {
-        if (i < 2 * jj) w *= e[i + 1];
-        out[i] += a[i] * w;
-      }
+    for (int h = 0; h < 2; ++h) {
+      if (kReverse ? n < h : n > h) continue;
+      const auto inside = [&](int b) { return n != h || (kReverse ? column + b >= row : column + b <= row); };
+      mma_tf32(own[h], a[n], inside(0) ? to_tf32(pairs[n][2 * h]) : 0u,
+               inside(1) ? to_tf32(pairs[n][2 * h + 1]) : 0u);
     }
   }
 }
-
-// weights [i, j] = sum over slots of x_i s_j exp(g_{j+1} + ... + g_i) for j <= i, else 0, in bfloat16; stored
-// [i][j], kTransposed: [j][i].
-template <bool kTransposed>
-__device__ __forceinline__ void pair_weights_16(const float* x, const float* s, const float* e, int thread,
-                                                bf16* weights) {
-  const RowEighth at(thread);
-  const int j = at.row, first = thread / 32 * 4, lane = thread % 32;
-  float w[8], sum[kSub];
-  load_eight(w, s + j * kPitch, at.part);
-#pragma unroll
-  for (int i = 0; i < kSub; ++i) {
-    sum[i] = 0;
-    if (i < first) continue;  // no column of the warp is that early
-    float step[8], read[8];
-    load_eight(step, e + i * kPitch, at.part);
-    load_eight(read, x + i * kPitch, at.part);
-#pragma unroll
-    for (int t = 0; t < 8; ++t) {
-      if (i > j) w[t] *= step[t];
-      sum[i] += read[t] * w[t];
+// The same for any gates, decays included; the warp's columns of `w.decay` and of `y` [rows][slots] are kept.
+template <bool kReverse>
+__device__ __forceinline__ void contract_pairs_exactly(ExactWork& w, const float (&y)[kSub][kSlots + 1],
+                                                       const Fragment& pairs, const FragmentPlace& at,
+                                                       Fragment& own) {
+  float(&p)[kSub][kSub] = w.pairs[at.warp];
+  each([&](int n, int i) { p[at.lane / 4 + i / 2 * 8][8 * n + at.lane % 4 * 2 + i % 2] = pairs[n][i]; });
+  __syncwarp();
+  each([&](int n, int i) {
+    const int row = at.row + 8 * n + i % 2, slot = at.slot + i / 2 * 8;
+    float sum = 0.0f, decay = 1.0f;
+#pragma unroll 1
+    for (int j = row; kReverse ? j < kSub : j >= 0; j += kReverse ? 1 : -1) {
+      if (kReverse && j > row) decay *= w.decay[j][slot];
+      sum += p[row][j] * y[j][slot] * decay;
+      if (!kReverse) decay *= w.decay[j][slot];
     }
-    if (i < j) sum[i] = 0;
-  }
-  // Sums over the eight lanes; each ends with two rows.
-  float four[8], two[4], one[2];
-#pragma unroll
-  for (int q = 0; q < 8; ++q) {
-    const bool up = lane & 4;
-    four[q] = (up ? sum[q + 8] : sum[q]) + __shfl_xor_sync(~0u, up ? sum[q] : sum[q + 8], 4);
-  }
-#pragma unroll
-  for (int q = 0; q < 4; ++q) {
-    const bool up = lane & 2;
-    two[q] = (up ? four[q + 4] : four[q]) + __shfl_xor_sync(~0u, up ? four[q] : four[q + 4], 2);
-  }
-#pragma unroll
-  for (int q = 0; q < 2; ++q) {
-    const bool up = lane & 1;
-    one[q] = (up ? two[q + 2] : two[q]) + __shfl_xor_sync(~0u, up ? two[q] : two[q + 2], 1);
-  }
-  const int i = (lane & 4) * 2 + (lane & 2) * 2 + (lane & 1) * 2;
-#pragma unroll
-  for (int q = 0; q < 2; ++q)
-    weights[kTransposed ? j * kWeightPitch + i + q : (i + q) * kWeightPitch + j] =
-        __float2bfloat16_rn(one[q]);
+    own[n][i] = sum;
+  });
+  __syncwarp();
 }
 
-// 16 bytes a thread to the same place in every block of the cluster.
-template <int kCluster>
-__device__ __forceinline__ void broadcast(const bf16* from, bf16* to, int bytes, int thread) {
-  for (int at = thread; at < bytes / 16; at += kRole) {
-    const uint4 x = reinterpret_cast<const uint4*>(from)[at];
+// weights [row, column] = sum over slots of late_i early_j exp(g_{j+1} + ... + g_i), j <= i: i the row and j the column
+// (kReverse: the other way round), [.., kWeightPitch]; to every block of the cluster, a warp each.
+template <bool kReverse, int kCluster>
+__device__ __forceinline__ void send_weights(const SlotWork& w, const ExactWork& exact, bf16* to, uint64_t* ready,
+                                             bool beyond, const FragmentPlace& at) {
+  if (at.warp >= kCluster) return;
+  Fragment x = {};
+  const int row = at.lane / 4, column = at.lane % 4 * 2;
+  if (!beyond) {
+    const bf16 *a = kReverse ? w.early : w.late, *b = kReverse ? w.late : w.early;
 #pragma unroll
-    for (int rank = 0; rank < kCluster; ++rank)
-      store_remote(remote_address(reinterpret_cast<uint4*>(to) + at, rank), x);
+    for (int k = 0; k < kSlots / 16; ++k) {
+      uint32_t fa[4], fb[4];
+      load_a(fa, a, 0, k * 16);
+      load_b(fb, b, 0, k * 16);
+      mma(x[0], fa, fb[0], fb[1]);
+      mma(x[1], fa, fb[2], fb[3]);
+    }
   }
+  const auto value = [&](int n, int i) {
+    const int r = row + i / 2 * 8, c = column + 8 * n + i % 2, late = kReverse ? c : r, early = kReverse ? r : c;
+    if (early > late) return 0.0f;
+    if (!beyond) return x[n][i];
+    float sum = 0.0f;
+#pragma unroll 1
+    for (int m = 0; m < kSlots; ++m) {
+      float term = exact.late[late][m] * exact.early[early][m];
+#pragma unroll 1
+      for (int l = early + 1; l <= late; ++l) term *= exact.decay[l][m];
+      sum += term;
+    }
+    return sum;
+  };
+  const uint32_t barrier = remote_address(ready, at.warp);
+#pragma unroll
+  for (int n = 0; n < 2; ++n)
+#pragma unroll
+    for (int h = 0; h < 2; ++h)
+      store_async(remote_address(to + (row + h * 8) * kWeightPitch + column + 8 * n, at.warp), barrier,
+                  pack_bf16(value(n, 2 * h), value(n, 2 * h + 1)));
+}
+
+// Whether the warp's slots need the exact pairs: the same for all of its lanes.
+__device__ __forceinline__ bool is_beyond(const GateSums& sums, const Fragment& strength) {
+  float largest = 0.0f;
+  each([&](int n, int i) { largest = fmaxf(largest, fabsf(strength[n][i])); });
+  // Written so that NaN is beyond.
+  const bool safe = sums.total[0] >= -kSafeNats && sums.total[1] >= -kSafeNats && largest <= kSafeStrength;
+  return !__all_sync(~0u, safe);
+}
+__device__ __forceinline__ bool any_beyond(const SlotWork& w) {
+  const int4 x = *reinterpret_cast<const int4*>(w.beyond);
+  return (x.x | x.y | x.z | x.w) != 0;
 }
 
 }  // namespace gsa::sm90

@@ -39,15 +39,50 @@ void load_matrices(uint32_t (&r)[4], const bf16* p) {
 inline void ldmatrix_x4(uint32_t (&r)[4], const bf16* p) { load_matrices<false>(r, p); }
 inline void ldmatrix_x4_trans(uint32_t (&r)[4], const bf16* p) { load_matrices<true>(r, p); }
 
-inline void stmatrix_x4(bf16* p, uint32_t r0, uint32_t r1, uint32_t r2, uint32_t r3) {
+template <bool kTransposed>
+void store_matrices(bf16* p, uint32_t r0, uint32_t r1, uint32_t r2, uint32_t r3) {
   struct Lane {
     bf16* row;
     uint32_t r[4];
   } mine{p, {r0, r1, r2, r3}};
   emulator::together(mine, [](Lane** lanes) {
     for (int matrix = 0; matrix < 4; ++matrix)
-      for (int lane = 0; lane < 32; ++lane)
-        std::memcpy(lanes[matrix * 8 + lane / 4]->row + lane % 4 * 2, &lanes[lane]->r[matrix], 4);
+      for (int lane = 0; lane < 32; ++lane) {
+        bf16 pair[2];
+        std::memcpy(pair, &lanes[lane]->r[matrix], 4);
+        for (int t = 0; t < 2; ++t) {
+          const int row = lane / 4, column = lane % 4 * 2 + t;
+          lanes[matrix * 8 + (kTransposed ? column : row)]->row[kTransposed ? row : column] = pair[t];
+        }
+      }
+  });
+}
+inline void stmatrix_x4(bf16* p, uint32_t r0, uint32_t r1, uint32_t r2, uint32_t r3) {
+  store_matrices<false>(p, r0, r1, r2, r3);
+}
+inline void stmatrix_x4_trans(bf16* p, uint32_t r0, uint32_t r1, uint32_t r2, uint32_t r3) {
+  store_matrices<true>(p, r0, r1, r2, r3);
+}
+
+inline uint32_t to_tf32(float x) { return (__float_as_uint(x) + 0x1000u) & ~0x1fffu; }
+inline void mma_tf32(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  struct Lane {
+    float* d;
+    const uint32_t* a;
+    uint32_t b[2];
+  } mine{d, a, {b0, b1}};
+  emulator::together(mine, [](Lane** lanes) {
+    const auto value = [](const uint32_t& bits) {
+      float x;
+      std::memcpy(&x, &bits, 4);
+      return x;
+    };
+    for (int lane = 0; lane < 32; ++lane)
+      for (int i = 0; i < 4; ++i)
+        for (int k = 0; k < 8; ++k) {
+          const Lane &of_a = *lanes[lane / 4 * 4 + k % 4], &of_b = *lanes[(lane % 4 * 2 + i % 2) * 4 + k % 4];
+          lanes[lane]->d[i] += value(of_a.a[i / 2 + k / 4 * 2]) * value(of_b.b[k / 4]);
+        }
   });
 }
 
