@@ -18,3 +18,17 @@ function probe(): readonly Device[] {
     return [cpu];
   }
 }
+
+/** A device and a dtype that models can have there. */
+export interface Place {
+  readonly device: Device;
+  readonly dtype: 'float32' | 'bfloat16';
+}
+
+/** Float32 on every device, and bfloat16 on GPUs. */
+export function testPlaces(): readonly Place[] {
+  return testDevices().flatMap((device): Place[] => {
+    const dtypes = device.backend === 'cuda' ? (['float32', 'bfloat16'] as const) : (['float32'] as const);
+    return dtypes.map((dtype) => ({ device, dtype }));
+  });
+}

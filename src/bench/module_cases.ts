@@ -21,6 +21,8 @@ export interface ModuleInput {
   readonly std?: number;
   readonly mean?: number;
   readonly below?: number;
+  /** True for an input that is float32 whatever the others are. */
+  readonly wide?: boolean;
 }
 
 type Tensors = Readonly<Record<string, Tensor>>;
@@ -46,7 +48,7 @@ function norm(residual: boolean, silu: boolean): ModuleCase {
     small: { N: 40, D: 4096 },
     inputs: ({ N, D }) => ({
       x: { shape: [N!, D!] },
-      weight: { shape: [D!], std: 0.3, mean: 1 },
+      weight: { shape: [D!], std: 0.3, mean: 1, wide: true },
       ...(residual ? { residual: { shape: [N!, D!] } } : {}),
     }),
     run: ({ x, weight, residual }) => {

@@ -27,10 +27,10 @@ function makeInputs(
   shape: Extents,
 ): Tensors {
   const made: Tensors = {};
-  Object.entries(one.inputs(shape)).forEach(([name, { shape, std = 1, mean = 0, below }], i) => {
+  Object.entries(one.inputs(shape)).forEach(([name, { shape, std = 1, mean = 0, below, wide }], i) => {
     made[name] =
       below === undefined
-        ? Tensor.randn(shape, { device, dtype, seed: i + 1, std, mean })
+        ? Tensor.randn(shape, { device, dtype: wide ? 'float32' : dtype, seed: i + 1, std, mean })
         : Tensor.from(randomIntegers(shape, below, i + 1), shape, { device });
   });
   return made;

@@ -14,9 +14,9 @@ import { keep } from '../tensor/scope.js';
 import { sameShape, shapeText } from '../tensor/shape.js';
 import { Tensor } from '../tensor/tensor.js';
 import { toHuggingFace, type GSAConfig } from './config.js';
-import { parameterSpecs, type ParameterSpec } from './parameters.js';
+import { parameterDType, parameterSpecs, type ParameterSpec } from './parameters.js';
 
-/** What weights may be computed in. */
+/** What weights may be held and computed in. Those of norms are float32 in either. */
 export type WeightDType = 'float32' | 'bfloat16';
 
 const HEAD = 'lm_head.weight';
@@ -35,12 +35,13 @@ export function loadWeights(
   const specs = parameterSpecs(config);
   refuseMismatch(folder, config, specs, reader);
   if (config.tie_word_embeddings && reader.has(HEAD)) refuseUntied(folder, reader);
-  return materialise(specs, ({ name, shape }) => {
-    const { data, dtype } = reader.read(name);
-    const stored = Tensor.from(data, shape, { dtype, device: options.device });
-    if (dtype === options.dtype) return stored;
+  return materialise(specs, (spec) => {
+    const { data, dtype } = reader.read(spec.name);
+    const stored = Tensor.from(data, spec.shape, { dtype, device: options.device });
+    const wanted = parameterDType(spec, options.dtype);
+    if (dtype === wanted) return stored;
     try {
-      return stored.to({ dtype: options.dtype });
+      return stored.to({ dtype: wanted });
     } finally {
       stored.dispose();
     }
@@ -105,7 +106,8 @@ function refuseUntied(folder: string, reader: SafetensorsReader): void {
   );
 }
 
-/** Writes model.safetensors and config.json, each atomically, in the form that Hugging Face's libraries read.
+/** Writes model.safetensors and config.json, each atomically, in the form that Hugging Face's libraries read. Norm weights
+ * are float32 in the file too: a training that goes on from it loses nothing.
  * @throws GsaError IO; the files there are then unchanged */
 export function saveWeights(
   folder: string,
@@ -118,16 +120,16 @@ export function saveWeights(
   } catch (error) {
     throw ioError(error, 'make the folder', folder);
   }
-  const entries = parameters.map(([name, tensor]) => ({
-    name,
-    dtype,
-    shape: tensor.shape,
-    data: () => {
-      if (tensor.dtype === dtype) return tensor.toHost();
-      using converted = tensor.to({ dtype });
+  const specs = new Map(parameterSpecs(config).map((spec) => [spec.name, spec]));
+  const entries = parameters.map(([name, tensor]) => {
+    const stored = parameterDType(specs.get(name)!, dtype);
+    const data = () => {
+      if (tensor.dtype === stored) return tensor.toHost();
+      using converted = tensor.to({ dtype: stored });
       return converted.toHost();
-    },
-  }));
+    };
+    return { name, dtype: stored, shape: tensor.shape, data };
+  });
   writeSafetensors(join(folder, WEIGHTS_FILE), entries, { format: 'pt' });
   writeFileAtomic(join(folder, CONFIG_FILE), `${JSON.stringify(toHuggingFace(config, dtype), null, 2)}\n`);
 }

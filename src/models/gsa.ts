@@ -10,13 +10,13 @@ import { Tensor } from '../tensor/tensor.js';
 import { GsaBackbone } from './blocks.js';
 import { CONFIG_FILE, loadWeights, materialise, saveWeights, type WeightDType } from './checkpoint.js';
 import { parseGsaConfig, readGsaConfig, type GSAConfig } from './config.js';
-import { parameterSpecs } from './parameters.js';
+import { parameterDType, parameterSpecs } from './parameters.js';
 import { checkState, ModelState, zeroState } from './state.js';
 
 export interface ModelOptions {
   /** Default "cpu". */
   device?: string | Device;
-  /** What weights are held and computed in; default float32. */
+  /** What weights are held and computed in; default float32. Those of norms are float32 in either. */
   dtype?: WeightDType;
 }
 
@@ -66,17 +66,17 @@ export class GSAForCausalLM extends Module {
     if (!Number.isSafeInteger(seed) || seed < 0)
       throw expected('an integer of at least 0', 'seed', seed, 'create');
     const { device, dtype } = modelOptions(options);
-    const weights = materialise(parameterSpecs(checked), ({ name, shape, init }) =>
-      init === 'ones'
-        ? Tensor.full(shape, 1, { device, dtype })
-        : Tensor.randn(shape, {
-            device,
-            dtype,
-            seed,
-            stream: nameHash(name),
-            std: checked.initializer_range,
-          }),
-    );
+    const weights = materialise(parameterSpecs(checked), (spec) => {
+      const { name, shape, init } = spec;
+      const options = { device, dtype: parameterDType(spec, dtype) };
+      if (init === 'ones') return Tensor.full(shape, 1, options);
+      return Tensor.randn(shape, {
+        ...options,
+        seed,
+        stream: nameHash(name),
+        std: checked.initializer_range,
+      });
+    });
     return new GSAForCausalLM(checked, weights, { device, dtype });
   }
 

@@ -13,6 +13,12 @@ export interface ParameterSpec {
   readonly part: ModelPart;
 }
 
+/** What a parameter is held in, in a model of `dtype`. Norm weights are always float32: they stay near 1, where steps of
+ * bfloat16 are larger than those of a training, and each of them scales its column for every token. */
+export function parameterDType<D extends string>({ part }: ParameterSpec, dtype: D): D | 'float32' {
+  return part === 'norms' ? 'float32' : dtype;
+}
+
 /** Every parameter of the model that `config` describes, in checkpoint order; nothing is allocated. */
 export function parameterSpecs(config: GSAConfig): ParameterSpec[] {
   const D = config.hidden_size;

@@ -92,7 +92,7 @@ export class Embedding extends Module {
   }
 }
 
-/** Root-mean-square normalisation; weight [D], or null for none. */
+/** Root-mean-square normalisation; weight float32 [D], or null for none. */
 export class RMSNorm extends Module {
   readonly #options: RmsNormOptions;
 

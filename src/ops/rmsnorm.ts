@@ -21,7 +21,7 @@ export interface RmsNormOptions {
 
 /** Root-mean-square normalisation over the last dimension (Zhang and Sennrich 2019): y = a / sqrt(mean(a²) + eps) *
  * weight, with a = h or silu(h). Given `residual`, h = x + residual is returned too: it is the new residual stream.
- * x [..., D], weight [D] or null for none.
+ * x [..., D], weight float32 [D] or null for none.
  * @throws GsaError INVALID_ARGUMENT */
 export function rmsNorm(
   x: Tensor,
@@ -46,7 +46,7 @@ export function rmsNorm(
   const width = x.shape.at(-1)!;
   const scale = checkOptional('rmsNorm', 'weight', weight, {
     shape: [width],
-    dtype: x.dtype,
+    dtype: 'float32',
     device: x.device,
   });
   if (residual != null) checkSame('rmsNorm', 'residual', residual, x);

@@ -18,7 +18,7 @@ function rmsNormCase(shape: readonly number[], options: Options): OpCase {
     seed: 20,
     inputs: {
       x: { shape, draw: normal(1.5) },
-      ...(weight ? { weight: { shape: [D], draw: normal(0.3, 1) } } : {}),
+      ...(weight ? { weight: { shape: [D], draw: normal(0.3, 1), wide: true } } : {}),
       ...(residual ? { residual: { shape, draw: normal() } } : {}),
     },
     run: ({ x, weight, residual }) => {

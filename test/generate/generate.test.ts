@@ -8,11 +8,12 @@ import { native } from '#src/native/load.js';
 import { Tensor } from '#src/tensor/tensor.js';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { testDevices, testPlaces, type Place } from '../devices.js';
 import { tempFolder } from '../io/temp.js';
 import { TEXT } from '../train/tiny.js';
 
 /** Random weights large enough that the next token depends on the state. */
-function makeModel(vocab: number, changes: object = {}): GSAForCausalLM {
+function makeModel(vocab: number, changes: object = {}, place: Partial<Place> = {}): GSAForCausalLM {
   const config = {
     vocab_size: vocab,
     hidden_size: 32,
@@ -26,7 +27,7 @@ function makeModel(vocab: number, changes: object = {}): GSAForCausalLM {
     eos_token_id: null,
     ...changes,
   };
-  return GSAForCausalLM.create(config, { seed: 5 });
+  return GSAForCausalLM.create(config, { ...place, seed: 5 });
 }
 
 const PROMPTS = [[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5], [7], [2, 7, 1, 8, 2, 8]];
@@ -35,7 +36,7 @@ const PROMPTS = [[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5], [7], [2, 7, 1, 8, 2, 8]];
 function byFullPasses(model: GSAForCausalLM, prompt: readonly number[], count: number): number[] {
   const ids = [...prompt];
   for (let n = 0; n < count; n++) {
-    using input = Tensor.from(Int32Array.from(ids), [1, ids.length], { dtype: 'int32' });
+    using input = Tensor.from(Int32Array.from(ids), [1, ids.length], { device: model.device });
     const { logits } = model.logits(input, { lastOnly: true });
     const row = logits.toFloat32();
     logits.dispose();
@@ -44,24 +45,26 @@ function byFullPasses(model: GSAForCausalLM, prompt: readonly number[], count: n
   return ids.slice(prompt.length);
 }
 
-test('greedy stepping of a batch of prompts of 11, 1 and 6 tokens equals full passes over each alone, float32', async (t) => {
-  using model = makeModel(40);
-  const results = await generate(model, PROMPTS, { greedy: true, maxTokens: 24 });
-  for (const [i, { tokens, finishReason }] of results.entries()) {
-    t.deepEqual(tokens, byFullPasses(model, PROMPTS[i]!, 24), `prompt ${i}`);
-    t.is(finishReason, 'length');
-  }
-  t.true(new Set(results[0]!.tokens).size > 3, 'the continuation varies');
-});
+for (const device of testDevices()) {
+  test(`${device} float32 greedy stepping of a batch of prompts of 11, 1 and 6 tokens equals full passes over each alone`, async (t) => {
+    using model = makeModel(40, {}, { device });
+    const results = await generate(model, PROMPTS, { greedy: true, maxTokens: 24 });
+    for (const [i, { tokens, finishReason }] of results.entries()) {
+      t.deepEqual(tokens, byFullPasses(model, PROMPTS[i]!, 24), `prompt ${i}`);
+      t.is(finishReason, 'length');
+    }
+    t.true(new Set(results[0]!.tokens).size > 3, 'the continuation varies');
+  });
 
-test('a seed decides the tokens; prompts in the batch do not disturb each other', async (t) => {
-  using model = makeModel(40);
-  const options = { temperature: 1, maxTokens: 20, seed: 9 };
-  const all = await generate(model, PROMPTS, options);
-  t.deepEqual(await generate(model, PROMPTS, options), all);
-  t.deepEqual(await generate(model, PROMPTS.slice(0, 1), options), all.slice(0, 1));
-  t.notDeepEqual(await generate(model, PROMPTS, { ...options, seed: 10 }), all);
-});
+  test(`${device} float32 a seed decides the tokens; prompts in the batch do not disturb each other`, async (t) => {
+    using model = makeModel(40, {}, { device });
+    const options = { temperature: 1, maxTokens: 20, seed: 9 };
+    const all = await generate(model, PROMPTS, options);
+    t.deepEqual(await generate(model, PROMPTS, options), all);
+    t.deepEqual(await generate(model, PROMPTS.slice(0, 1), options), all.slice(0, 1));
+    t.notDeepEqual(await generate(model, PROMPTS, { ...options, seed: 10 }), all);
+  });
+}
 
 test('a stop token ends its sequence alone and is not part of it', async (t) => {
   using model = makeModel(40);
@@ -117,17 +120,22 @@ test('a signal ends generation with what there is; the event loop gets a turn fo
   );
 });
 
-test.serial('states and logits are given back, also after an error', async (t) => {
-  using model = makeModel(40);
-  const before = native().leaks().alive;
-  await generate(model, PROMPTS, { maxTokens: 5 });
-  const fail = (): void => {
-    throw new Error('mine');
-  };
-  await t.throwsAsync(generate(model, PROMPTS, { maxTokens: 5, onToken: fail }), { message: 'mine' });
-  t.is(native().leaks().alive, before);
-  t.is(native().leaks().finalized, 0);
-});
+for (const place of testPlaces())
+  test.serial(
+    `${place.device} ${place.dtype} the same tokens twice; states and logits are given back, also after an error`,
+    async (t) => {
+      using model = makeModel(40, {}, place);
+      const before = native().leaks().alive;
+      const once = await generate(model, PROMPTS, { maxTokens: 12, seed: 4 });
+      t.deepEqual(await generate(model, PROMPTS, { maxTokens: 12, seed: 4 }), once);
+      const fail = (): void => {
+        throw new Error('mine');
+      };
+      await t.throwsAsync(generate(model, PROMPTS, { maxTokens: 5, onToken: fail }), { message: 'mine' });
+      t.is(native().leaks().alive, before);
+      t.is(native().leaks().finalized, 0);
+    },
+  );
 
 for (const [name, prompts, options] of [
   ['no prompt', [], {}],

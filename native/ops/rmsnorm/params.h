@@ -11,10 +11,10 @@ namespace gsa::norm {
 
 struct RmsNormFwd {
   int64_t R, D;          // rows, width
-  int32_t dtype;         // of all but rstd: float32 or bfloat16
+  int32_t dtype;         // of the rows: float32 or bfloat16
   const void* x;         // [..., D]: R rows
   const void* residual;  // [R, D] or NULL
-  const void* weight;    // [D] or NULL: ones
+  const float* weight;   // [D] or NULL: ones
   void* y;               // [R, D]
   void* h;               // [R, D]; NULL: not wanted
   float* rstd;           // [R]
@@ -25,13 +25,13 @@ struct RmsNormFwd {
 struct RmsNormBwd {
   int64_t R, D;
   int32_t dtype;
-  const void* dy;      // [R, D]
-  const void* dh;      // [R, D] gradient that reaches h from elsewhere, or NULL
-  const void* h;       // [R, D] as the forward wrote it (x without a residual)
-  const void* weight;  // [D] or NULL
-  const float* rstd;   // [R]
-  void* dx;            // [R, D] gradient of x and of residual
-  void* dweight;       // [D]; NULL: not wanted
+  const void* dy;       // [R, D]
+  const void* dh;       // [R, D] gradient that reaches h from elsewhere, or NULL
+  const void* h;        // [R, D] as the forward wrote it (x without a residual)
+  const float* weight;  // [D] or NULL
+  const float* rstd;    // [R]
+  void* dx;             // [R, D] gradient of x and of residual
+  float* dweight;       // [D]; NULL: not wanted
   bool silu;
 };
 
@@ -60,6 +60,13 @@ inline void* read_like(const gsa_tensor* t, const gsa_tensor& like, const char* 
   return t->data;
 }
 
+// The weight or its gradient, or NULL. Float32 whatever the rows are: a weight is near 1, where bfloat16 has
+// steps of 0.4% to 0.8%, larger than those of a training.
+inline float* read_weight(const gsa_tensor* t, int64_t D, const char* name) {
+  if (t) expect_dense(*t, GSA_FLOAT32, {D}, name);
+  return data_or_null<float>(t);
+}
+
 // rmsnorm_fwd: x residual? weight? -> y h? rstd, eps silu
 inline RmsNormFwd read_rmsnorm_fwd(const Args& args) {
   const gsa_tensor& x = args.in(0);
@@ -70,10 +77,7 @@ inline RmsNormFwd read_rmsnorm_fwd(const Args& args) {
   const auto rows = [&](const gsa_tensor* t, const char* name) { return read_like(t, x, name); };
   p.x = rows(&x, "x");
   p.residual = rows(args.in_optional(1), "residual");
-  if (const gsa_tensor* weight = args.in_optional(2)) {
-    expect_dense(*weight, p.dtype, {p.D}, "weight");
-    p.weight = weight->data;
-  }
+  p.weight = read_weight(args.in_optional(2), p.D, "weight");
   p.y = rows(&args.out(0), "y");
   p.h = rows(args.out_optional(1), "h");
   expect_dense(args.out(2), GSA_FLOAT32, {p.R}, "rstd");
@@ -94,18 +98,14 @@ inline RmsNormBwd read_rmsnorm_bwd(const Args& args) {
   p.R = read_rows(dy, "dy").R;
   p.D = read_rows(dy, "dy").D;
   const auto rows = [&](const gsa_tensor* t, const char* name) { return read_like(t, dy, name); };
-  const auto row = [&](const gsa_tensor* t, const char* name) -> void* {
-    if (t) expect_dense(*t, p.dtype, {p.D}, name);
-    return data_or_null<void>(t);
-  };
   p.dy = rows(&dy, "dy");
   p.dh = rows(args.in_optional(1), "dh");
   p.h = rows(&args.in(2), "h");
-  p.weight = row(args.in_optional(3), "weight");
+  p.weight = read_weight(args.in_optional(3), p.D, "weight");
   expect_dense(args.in(4), GSA_FLOAT32, {p.R}, "rstd");
   p.rstd = static_cast<const float*>(args.in(4).data);
   p.dx = rows(&args.out(0), "dx");
-  p.dweight = row(args.out_optional(1), "dweight");
+  p.dweight = read_weight(args.out_optional(1), p.D, "dweight");
   p.silu = args.attr(0) != 0;
   return p;
 }

@@ -35,13 +35,12 @@ void rmsnorm_fwd(gsa_device&, const Args& args) {
   expect_float32(p.dtype);
   const auto* x = static_cast<const float*>(p.x);
   const auto* residual = static_cast<const float*>(p.residual);
-  const auto* weight = static_cast<const float*>(p.weight);
   auto* y = static_cast<float*>(p.y);
   auto* h = static_cast<float*>(p.h);
   parallel_for(p.R, kRowGrain, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const int64_t row = r * p.D;
-      p.rstd[r] = kernel(x + row, at(residual, row), weight, y + row, at(h, row), p.D, p.eps);
+      p.rstd[r] = kernel(x + row, at(residual, row), p.weight, y + row, at(h, row), p.D, p.eps);
     }
   });
 }
@@ -55,9 +54,8 @@ void rmsnorm_bwd(gsa_device&, const Args& args) {
   const auto* dy = static_cast<const float*>(p.dy);
   const auto* dh = static_cast<const float*>(p.dh);
   const auto* h = static_cast<const float*>(p.h);
-  const auto* weight = static_cast<const float*>(p.weight);
   auto* dx = static_cast<float*>(p.dx);
-  auto* dweight = static_cast<float*>(p.dweight);
+  float* dweight = p.dweight;
   const int64_t blocks = std::min(kWeightBlocks, p.R);
   std::vector<float> partial(static_cast<size_t>(dweight ? blocks * p.D : 0), 0.0f);
   parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
@@ -65,7 +63,7 @@ void rmsnorm_bwd(gsa_device&, const Args& args) {
       float* sums = dweight ? partial.data() + b * p.D : nullptr;
       for (int64_t r = p.R * b / blocks; r < p.R * (b + 1) / blocks; ++r) {
         const int64_t row = r * p.D;
-        kernel(dy + row, at(dh, row), h + row, weight, p.rstd[r], dx + row, sums, p.D);
+        kernel(dy + row, at(dh, row), h + row, p.weight, p.rstd[r], dx + row, sums, p.D);
       }
     }
   });

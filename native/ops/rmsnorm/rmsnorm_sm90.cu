@@ -13,9 +13,9 @@ constexpr int kPerThread = 32;  // values a thread keeps: rows up to 8192 wide a
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    rmsnorm_fwd_kernel(const T* __restrict__ x, const T* __restrict__ residual, const T* __restrict__ weight,
-                       T* __restrict__ y, T* __restrict__ h_out, float* __restrict__ rstd_out, int64_t D,
-                       float eps, bool silu) {
+    rmsnorm_fwd_kernel(const T* __restrict__ x, const T* __restrict__ residual,
+                       const float* __restrict__ weight, T* __restrict__ y, T* __restrict__ h_out,
+                       float* __restrict__ rstd_out, int64_t D, float eps, bool silu) {
   __shared__ float shared[kThreads / kWarp];
   const int64_t row = static_cast<int64_t>(blockIdx.x) * D;
   float kept[kPerThread];
@@ -47,30 +47,30 @@ __global__ void __launch_bounds__(kThreads)
   for (int i = 0; i < kPerThread; ++i) {
     const int64_t d = threadIdx.x + static_cast<int64_t>(i) * kThreads;
     if (d >= D) break;
-    y[row + d] = from_float<T>(kept[i] * rstd * (weight ? to_float(weight[d]) : 1.0f));
+    y[row + d] = from_float<T>(kept[i] * rstd * (weight ? weight[d] : 1.0f));
   }
   for (int64_t d = threadIdx.x + static_cast<int64_t>(kPerThread) * kThreads; d < D; d += kThreads)
-    y[row + d] = from_float<T>(activated(load(d), silu) * rstd * (weight ? to_float(weight[d]) : 1.0f));
+    y[row + d] = from_float<T>(activated(load(d), silu) * rstd * (weight ? weight[d] : 1.0f));
 }
 
 // With n = a * rstd and u = dy * weight: da = rstd * (u - n * mean(u * n)), dx = da * slope(h) + dh.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     rmsnorm_bwd_kernel(const T* __restrict__ dy, const T* __restrict__ dh, const T* __restrict__ h,
-                       const T* __restrict__ weight, const float* __restrict__ rstd_in, T* __restrict__ dx,
-                       int64_t D, bool silu) {
+                       const float* __restrict__ weight, const float* __restrict__ rstd_in,
+                       T* __restrict__ dx, int64_t D, bool silu) {
   __shared__ float shared[kThreads / kWarp];
   const int64_t row = static_cast<int64_t>(blockIdx.x) * D;
   const float rstd = rstd_in[blockIdx.x];
   float dot = 0;
   for (int64_t d = threadIdx.x; d < D; d += kThreads) {
-    const float u = to_float(dy[row + d]) * (weight ? to_float(weight[d]) : 1.0f);
+    const float u = to_float(dy[row + d]) * (weight ? weight[d] : 1.0f);
     dot += u * activated(to_float(h[row + d]), silu);
   }
   const float mean = block_sum<kThreads>(dot, shared) * rstd / static_cast<float>(D);
   for (int64_t d = threadIdx.x; d < D; d += kThreads) {  // the second read comes from the L1 or L2 cache
     const float hd = to_float(h[row + d]);
-    const float u = to_float(dy[row + d]) * (weight ? to_float(weight[d]) : 1.0f);
+    const float u = to_float(dy[row + d]) * (weight ? weight[d] : 1.0f);
     const float da = rstd * (u - activated(hd, silu) * rstd * mean);
     dx[row + d] = from_float<T>(da * slope(hd, silu) + (dh ? to_float(dh[row + d]) : 0.0f));
   }
@@ -92,14 +92,13 @@ __global__ void rmsnorm_dweight_kernel(const T* __restrict__ dy, const T* __rest
   partial[blockIdx.y * D + d] = sum;
 }
 
-template <typename T>
-__global__ void add_partials_kernel(const float* __restrict__ partial, T* __restrict__ y, int64_t D,
+__global__ void add_partials_kernel(const float* __restrict__ partial, float* __restrict__ y, int64_t D,
                                     int64_t parts) {
   const int64_t d = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x;
   if (d >= D) return;
   float sum = 0;
   for (int64_t p = 0; p < parts; ++p) sum += partial[p * D + d];
-  y[d] = from_float<T>(sum);
+  y[d] = sum;
 }
 
 constexpr int64_t kRowsPerPart = 64;
@@ -113,8 +112,7 @@ void weight_gradient(gsa_device& device, const norm::RmsNormBwd& p) {
   rmsnorm_dweight_kernel<T><<<dim3(columns, static_cast<unsigned>(parts)), kThreads, 0, device.stream>>>(
       static_cast<const T*>(p.dy), static_cast<const T*>(p.h), p.rstd, partial.as<float>(), p.R, p.D, rows,
       p.silu);
-  add_partials_kernel<T>
-      <<<columns, kThreads, 0, device.stream>>>(partial.as<float>(), static_cast<T*>(p.dweight), p.D, parts);
+  add_partials_kernel<<<columns, kThreads, 0, device.stream>>>(partial.as<float>(), p.dweight, p.D, parts);
 }
 
 }  // namespace
@@ -126,8 +124,8 @@ void rmsnorm_fwd(gsa_device& device, const Args& args) {
     using T = decltype(type);
     if (norm_rows::forward<T>(device, p)) return;
     rmsnorm_fwd_kernel<T><<<static_cast<unsigned>(p.R), kThreads, 0, device.stream>>>(
-        static_cast<const T*>(p.x), static_cast<const T*>(p.residual), static_cast<const T*>(p.weight),
-        static_cast<T*>(p.y), static_cast<T*>(p.h), p.rstd, p.D, p.eps, p.silu);
+        static_cast<const T*>(p.x), static_cast<const T*>(p.residual), p.weight, static_cast<T*>(p.y),
+        static_cast<T*>(p.h), p.rstd, p.D, p.eps, p.silu);
   });
 }
 
@@ -139,8 +137,8 @@ void rmsnorm_bwd(gsa_device& device, const Args& args) {
     if (p.R > 0 && norm_rows::backward<T>(device, p)) return;
     if (p.R > 0)
       rmsnorm_bwd_kernel<T><<<static_cast<unsigned>(p.R), kThreads, 0, device.stream>>>(
-          static_cast<const T*>(p.dy), static_cast<const T*>(p.dh), static_cast<const T*>(p.h),
-          static_cast<const T*>(p.weight), p.rstd, static_cast<T*>(p.dx), p.D, p.silu);
+          static_cast<const T*>(p.dy), static_cast<const T*>(p.dh), static_cast<const T*>(p.h), p.weight,
+          p.rstd, static_cast<T*>(p.dx), p.D, p.silu);
     if (p.dweight) weight_gradient<T>(device, p);
   });
 }

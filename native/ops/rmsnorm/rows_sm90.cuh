@@ -37,6 +37,19 @@ __device__ __forceinline__ void for_vectors(int64_t per_row, Body&& body) {
   }
 }
 
+// The weights of column vector `at` of a row of T; ones without a weight.
+template <typename T>
+__device__ __forceinline__ void read_weights(const float* weight, int64_t at, float (&w)[kLanes<T>]) {
+  constexpr int kParts = kLanes<T> / 4;
+#pragma unroll
+  for (int part = 0; part < kParts; ++part) {
+    Pack<float, 4> four = {1, 1, 1, 1};
+    if (weight) four = reinterpret_cast<const Pack<float, 4>*>(weight)[at * kParts + part];
+#pragma unroll
+    for (int e = 0; e < 4; ++e) w[part * 4 + e] = four.x[e];
+  }
+}
+
 template <typename T, int kThreads, bool kSilu>
 __global__ void __launch_bounds__(kThreads) forward_kernel(norm::RmsNormFwd p) {
   __shared__ float shared[kThreads / kWarp];
@@ -44,7 +57,6 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(norm::RmsNormFwd p) {
   const int64_t per_row = p.D / N, row = static_cast<int64_t>(blockIdx.x) * per_row;
   const auto* x = static_cast<const Vector<T>*>(p.x) + row;
   const auto* residual = static_cast<const Vector<T>*>(p.residual) + row;
-  const auto* weight = static_cast<const Vector<T>*>(p.weight);
   Vector<T> kept[kVectors], added[kVectors];
   for_vectors<kThreads>(per_row, [&](int i, int64_t at) {
     kept[i] = x[at];
@@ -67,12 +79,13 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(norm::RmsNormFwd p) {
   const float rstd = rsqrtf(block_sum<kThreads>(squares, shared) / static_cast<float>(p.D) + p.eps);
   if (threadIdx.x == 0) p.rstd[blockIdx.x] = rstd;
   for_vectors<kThreads>(per_row, [&](int i, int64_t at) {
-    Vector<T> w, y;
-    if (p.weight) w = weight[at];
+    Vector<T> y;
+    float w[N];
+    read_weights<T>(p.weight, at, w);
 #pragma unroll
     for (int e = 0; e < N; ++e) {
       const float h = to_float(kept[i].x[e]), a = kSilu ? h * sigmoid_for<T>(h) : h;
-      y.x[e] = from_float<T>(a * rstd * (p.weight ? to_float(w.x[e]) : 1.0f));
+      y.x[e] = from_float<T>(a * rstd * w[e]);
     }
     (static_cast<Vector<T>*>(p.y) + row)[at] = y;
   });
@@ -85,11 +98,8 @@ __global__ void __launch_bounds__(kThreads, kBackwardThreads / kThreads)
   __shared__ float shared[kThreads / kWarp];
   constexpr int N = kLanes<T>;
   const int64_t per_row = p.D / N;
-  Vector<T> w[kVectors];
-  float dweight[kVectors][N] = {};
-  for_vectors<kThreads>(per_row, [&](int i, int64_t at) {
-    if (p.weight) w[i] = static_cast<const Vector<T>*>(p.weight)[at];
-  });
+  float w[kVectors][N], dweight[kVectors][N] = {};
+  for_vectors<kThreads>(per_row, [&](int i, int64_t at) { read_weights<T>(p.weight, at, w[i]); });
   for (int64_t r = blockIdx.x; r < p.R; r += gridDim.x) {
     Vector<T> dy[kVectors], h[kVectors], dh[kVectors];
     for_vectors<kThreads>(per_row, [&](int i, int64_t at) {
@@ -105,7 +115,7 @@ __global__ void __launch_bounds__(kThreads, kBackwardThreads / kThreads)
         const float v = to_float(h[i].x[e]), n = (kSilu ? v * sigmoid_for<T>(v) : v) * rstd;
         const float g = to_float(dy[i].x[e]) * n;
         dweight[i][e] += g;
-        dot += p.weight ? g * to_float(w[i].x[e]) : g;
+        dot += g * w[i][e];
       }
     });
     const float mean = block_sum<kThreads>(dot, shared) / static_cast<float>(p.D);
@@ -114,7 +124,7 @@ __global__ void __launch_bounds__(kThreads, kBackwardThreads / kThreads)
 #pragma unroll
       for (int e = 0; e < N; ++e) {
         const float v = to_float(h[i].x[e]), sg = kSilu ? sigmoid_for<T>(v) : 1.0f;
-        const float u = to_float(dy[i].x[e]) * (p.weight ? to_float(w[i].x[e]) : 1.0f);
+        const float u = to_float(dy[i].x[e]) * w[i][e];
         const float da = rstd * (u - v * sg * rstd * mean);
         dx.x[e] =
             from_float<T>((kSilu ? da * silu_slope_of(v, sg) : da) + (p.dh ? to_float(dh[i].x[e]) : 0.0f));
@@ -131,9 +141,8 @@ __global__ void __launch_bounds__(kThreads, kBackwardThreads / kThreads)
 }
 
 // y[d] = sum of partial[part, d], added in a fixed order: by groups of parts side by side, then the groups.
-template <typename T>
-__global__ void __launch_bounds__(kColumns* kGroups)
-    add_parts_kernel(const float* __restrict__ partial, T* __restrict__ y, int64_t D, int64_t parts) {
+static __global__ void __launch_bounds__(kColumns* kGroups)
+    add_parts_kernel(const float* __restrict__ partial, float* __restrict__ y, int64_t D, int64_t parts) {
   __shared__ float sums[kGroups][kColumns];
   const int64_t d = blockIdx.x * static_cast<int64_t>(kColumns) + threadIdx.x;
   float sum = 0;
@@ -143,7 +152,7 @@ __global__ void __launch_bounds__(kColumns* kGroups)
   __syncthreads();
   if (threadIdx.y != 0 || d >= D) return;
   for (int group = 1; group < kGroups; ++group) sum += sums[group][threadIdx.x];
-  y[d] = from_float<T>(sum);
+  y[d] = sum;
 }
 
 template <typename T>
@@ -178,7 +187,7 @@ bool forward(gsa_device& device, const norm::RmsNormFwd& p) {
 
 template <typename T>
 bool backward(gsa_device& device, const norm::RmsNormBwd& p) {
-  if (!takes<T>(p.D, {p.dy, p.dh, p.h, p.weight, p.dx, p.dweight})) return false;
+  if (!takes<T>(p.D, {p.dy, p.dh, p.h, p.weight, p.dx})) return false;
   with_threads<T>(p.D, [&](auto threads) {
     constexpr int kThreads = decltype(threads)::value;
     const int64_t parts =
@@ -187,8 +196,8 @@ bool backward(gsa_device& device, const norm::RmsNormBwd& p) {
     const auto kernel = p.silu ? backward_kernel<T, kThreads, true> : backward_kernel<T, kThreads, false>;
     kernel<<<static_cast<unsigned>(parts), kThreads, 0, device.stream>>>(p, partial.as<float>());
     if (!p.dweight) return;
-    add_parts_kernel<T><<<static_cast<unsigned>((p.D + kColumns - 1) / kColumns), dim3(kColumns, kGroups), 0,
-                          device.stream>>>(partial.as<float>(), static_cast<T*>(p.dweight), p.D, parts);
+    add_parts_kernel<<<static_cast<unsigned>((p.D + kColumns - 1) / kColumns), dim3(kColumns, kGroups), 0,
+                       device.stream>>>(partial.as<float>(), p.dweight, p.D, parts);
   });
   return true;
 }
