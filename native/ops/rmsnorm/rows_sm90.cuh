@@ -16,11 +16,14 @@ __device__ __forceinline__ float slope(float h, bool silu) {
 
 namespace norm_rows {
 
-constexpr int kVectors = 2;            // of a thread
-constexpr int kMostThreads = 512;      // rows up to 8192 (bfloat16) or 4096 (float32) wide
-constexpr int kBackwardThreads = 512;  // on a multiprocessor, with 128 registers each
-constexpr int kColumns = 32;           // of one block that adds partial sums
-constexpr int kGroups = 32;            // parts that are added side by side there
+constexpr int kMostThreads = 512;  // with two vectors each: rows up to 8192 (bfloat16) or 4096 (float32) wide
+constexpr int kMostVectors = 2;    // of a thread; one where kMostThreads suffice
+constexpr int kColumns = 32;       // of one block that adds partial sums
+constexpr int kGroups = 32;        // parts that are added side by side there
+
+// Blocks of the backward on a multiprocessor: 1,024 threads of 64 registers, or 512 of 128.
+template <int kVectors, int kThreads>
+constexpr int kBackwardBlocks = 1024 / kVectors / kThreads;
 
 template <typename T>
 constexpr int kLanes = 16 / sizeof(T);
@@ -28,7 +31,7 @@ template <typename T>
 using Vector = Pack<T, kLanes<T>>;
 
 // Vector i of a thread is column vector threadIdx.x + i * kThreads of the row; past the row there is none.
-template <int kThreads, typename Body>
+template <int kVectors, int kThreads, typename Body>
 __device__ __forceinline__ void for_vectors(int64_t per_row, Body&& body) {
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
@@ -50,7 +53,7 @@ __device__ __forceinline__ void read_weights(const float* weight, int64_t at, fl
   }
 }
 
-template <typename T, int kThreads, bool kSilu>
+template <typename T, int kVectors, int kThreads, bool kSilu>
 __global__ void __launch_bounds__(kThreads) forward_kernel(norm::RmsNormFwd p) {
   __shared__ float shared[kThreads / kWarp];
   constexpr int N = kLanes<T>;
@@ -58,12 +61,12 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(norm::RmsNormFwd p) {
   const auto* x = static_cast<const Vector<T>*>(p.x) + row;
   const auto* residual = static_cast<const Vector<T>*>(p.residual) + row;
   Vector<T> kept[kVectors], added[kVectors];
-  for_vectors<kThreads>(per_row, [&](int i, int64_t at) {
+  for_vectors<kVectors, kThreads>(per_row, [&](int i, int64_t at) {
     kept[i] = x[at];
     if (p.residual) added[i] = residual[at];
   });
   float squares = 0;
-  for_vectors<kThreads>(per_row, [&](int i, int64_t at) {
+  for_vectors<kVectors, kThreads>(per_row, [&](int i, int64_t at) {
     // The residual stream is stored rounded, and what is normalised is what is stored.
     if (p.residual)
 #pragma unroll
@@ -78,7 +81,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(norm::RmsNormFwd p) {
   });
   const float rstd = rsqrtf(block_sum<kThreads>(squares, shared) / static_cast<float>(p.D) + p.eps);
   if (threadIdx.x == 0) p.rstd[blockIdx.x] = rstd;
-  for_vectors<kThreads>(per_row, [&](int i, int64_t at) {
+  for_vectors<kVectors, kThreads>(per_row, [&](int i, int64_t at) {
     Vector<T> y;
     float w[N];
     read_weights<T>(p.weight, at, w);
@@ -92,24 +95,24 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(norm::RmsNormFwd p) {
 }
 
 // With n = a * rstd and u = dy * weight: da = rstd * (u - n * mean(u * n)), dx = da * act'(h) + dh.
-template <typename T, int kThreads, bool kSilu>
-__global__ void __launch_bounds__(kThreads, kBackwardThreads / kThreads)
+template <typename T, int kVectors, int kThreads, bool kSilu>
+__global__ void __launch_bounds__(kThreads, kBackwardBlocks<kVectors, kThreads>)
     backward_kernel(norm::RmsNormBwd p, float* partial) {
   __shared__ float shared[kThreads / kWarp];
   constexpr int N = kLanes<T>;
   const int64_t per_row = p.D / N;
   float w[kVectors][N], dweight[kVectors][N] = {};
-  for_vectors<kThreads>(per_row, [&](int i, int64_t at) { read_weights<T>(p.weight, at, w[i]); });
+  for_vectors<kVectors, kThreads>(per_row, [&](int i, int64_t at) { read_weights<T>(p.weight, at, w[i]); });
   for (int64_t r = blockIdx.x; r < p.R; r += gridDim.x) {
     Vector<T> dy[kVectors], h[kVectors], dh[kVectors];
-    for_vectors<kThreads>(per_row, [&](int i, int64_t at) {
+    for_vectors<kVectors, kThreads>(per_row, [&](int i, int64_t at) {
       dy[i] = static_cast<const Vector<T>*>(p.dy)[r * per_row + at];
       h[i] = static_cast<const Vector<T>*>(p.h)[r * per_row + at];
       if (p.dh) dh[i] = static_cast<const Vector<T>*>(p.dh)[r * per_row + at];
     });
     const float rstd = p.rstd[r];
     float dot = 0;
-    for_vectors<kThreads>(per_row, [&](int i, int64_t) {
+    for_vectors<kVectors, kThreads>(per_row, [&](int i, int64_t) {
 #pragma unroll
       for (int e = 0; e < N; ++e) {
         const float v = to_float(h[i].x[e]), n = (kSilu ? v * sigmoid_for<T>(v) : v) * rstd;
@@ -119,7 +122,7 @@ __global__ void __launch_bounds__(kThreads, kBackwardThreads / kThreads)
       }
     });
     const float mean = block_sum<kThreads>(dot, shared) / static_cast<float>(p.D);
-    for_vectors<kThreads>(per_row, [&](int i, int64_t at) {
+    for_vectors<kVectors, kThreads>(per_row, [&](int i, int64_t at) {
       Vector<T> dx;
 #pragma unroll
       for (int e = 0; e < N; ++e) {
@@ -133,7 +136,7 @@ __global__ void __launch_bounds__(kThreads, kBackwardThreads / kThreads)
     });
   }
   if (!partial) return;
-  for_vectors<kThreads>(per_row, [&](int i, int64_t at) {
+  for_vectors<kVectors, kThreads>(per_row, [&](int i, int64_t at) {
     float* to = partial + blockIdx.x * p.D + at * N;
 #pragma unroll
     for (int e = 0; e < N; ++e) to[e] = dweight[i][e];
@@ -157,19 +160,21 @@ static __global__ void __launch_bounds__(kColumns* kGroups)
 
 template <typename T>
 bool takes(int64_t D, std::initializer_list<const void*> addresses) {
-  if (D % kLanes<T> != 0 || D > kMostThreads * kVectors * kLanes<T>) return false;
+  if (D % kLanes<T> != 0 || D > kMostThreads * kMostVectors * kLanes<T>) return false;
   for (const void* address : addresses)
     if (reinterpret_cast<uintptr_t>(address) % 16 != 0) return false;
   return true;
 }
 
-// body(std::integral_constant) with the threads that a row takes: 128, 256 or 512.
+// body(vectors of a thread, threads), std::integral_constants, for a row.
 template <typename T, typename Body>
 void with_threads(int64_t D, Body&& body) {
-  const int64_t threads = (D / kLanes<T> + kVectors - 1) / kVectors;
-  if (threads <= 128) return body(std::integral_constant<int, 128>{});
-  if (threads <= 256) return body(std::integral_constant<int, 256>{});
-  body(std::integral_constant<int, kMostThreads>{});
+  using One = std::integral_constant<int, 1>;
+  const int64_t vectors = D / kLanes<T>;
+  if (vectors <= 128) return body(One{}, std::integral_constant<int, 128>{});
+  if (vectors <= 256) return body(One{}, std::integral_constant<int, 256>{});
+  if (vectors <= kMostThreads) return body(One{}, std::integral_constant<int, kMostThreads>{});
+  body(std::integral_constant<int, kMostVectors>{}, std::integral_constant<int, kMostThreads>{});
 }
 
 // False: not for these kernels, nothing was done.
@@ -177,9 +182,10 @@ template <typename T>
 bool forward(gsa_device& device, const norm::RmsNormFwd& p) {
   if (!takes<T>(p.D, {p.x, p.residual, p.weight, p.y, p.h})) return false;
   const unsigned rows = static_cast<unsigned>(p.R);
-  with_threads<T>(p.D, [&](auto threads) {
-    constexpr int kThreads = decltype(threads)::value;
-    const auto kernel = p.silu ? forward_kernel<T, kThreads, true> : forward_kernel<T, kThreads, false>;
+  with_threads<T>(p.D, [&](auto vectors, auto threads) {
+    constexpr int kVectors = decltype(vectors)::value, kThreads = decltype(threads)::value;
+    const auto kernel =
+        p.silu ? forward_kernel<T, kVectors, kThreads, true> : forward_kernel<T, kVectors, kThreads, false>;
     kernel<<<rows, kThreads, 0, device.stream>>>(p);
   });
   return true;
@@ -188,12 +194,13 @@ bool forward(gsa_device& device, const norm::RmsNormFwd& p) {
 template <typename T>
 bool backward(gsa_device& device, const norm::RmsNormBwd& p) {
   if (!takes<T>(p.D, {p.dy, p.dh, p.h, p.weight, p.dx})) return false;
-  with_threads<T>(p.D, [&](auto threads) {
-    constexpr int kThreads = decltype(threads)::value;
-    const int64_t parts =
-        std::min<int64_t>(p.R, device.multiprocessors * static_cast<int64_t>(kBackwardThreads / kThreads));
+  with_threads<T>(p.D, [&](auto vectors, auto threads) {
+    constexpr int kVectors = decltype(vectors)::value, kThreads = decltype(threads)::value;
+    const int64_t blocks = kBackwardBlocks<kVectors, kThreads>;
+    const int64_t parts = std::min<int64_t>(p.R, device.multiprocessors * blocks);
     const Scratch partial(device, p.dweight ? static_cast<uint64_t>(parts * p.D) * sizeof(float) : 0);
-    const auto kernel = p.silu ? backward_kernel<T, kThreads, true> : backward_kernel<T, kThreads, false>;
+    const auto kernel =
+        p.silu ? backward_kernel<T, kVectors, kThreads, true> : backward_kernel<T, kVectors, kThreads, false>;
     kernel<<<static_cast<unsigned>(parts), kThreads, 0, device.stream>>>(p, partial.as<float>());
     if (!p.dweight) return;
     add_parts_kernel<<<static_cast<unsigned>((p.D + kColumns - 1) / kColumns), dim3(kColumns, kGroups), 0,
