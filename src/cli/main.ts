@@ -4,12 +4,14 @@ import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { packageRoot } from '../native/load.js';
 import { command as bench } from './commands/bench.js';
+import { command as corpus } from './commands/corpus.js';
 import { command as doctor } from './commands/doctor.js';
 import { command as generate } from './commands/generate.js';
 import { command as logits } from './commands/logits.js';
 import { command as params } from './commands/params.js';
 import { command as plot } from './commands/plot.js';
 import { command as quickstart } from './commands/quickstart.js';
+import { command as steps } from './commands/steps.js';
 import { command as train } from './commands/train.js';
 import { command as verify } from './commands/verify.js';
 import { exitCodeOf } from './exit.js';
@@ -34,7 +36,19 @@ function program(): Command {
     .description('Train and run Gated Slot Attention language models')
     .version(version())
     .showHelpAfterError('(--help lists the options)');
-  for (const make of [quickstart, train, generate, logits, plot, params, verify, doctor, bench])
+  for (const make of [
+    quickstart,
+    corpus,
+    train,
+    generate,
+    logits,
+    plot,
+    steps,
+    params,
+    verify,
+    doctor,
+    bench,
+  ])
     root.addCommand(make().showHelpAfterError('(--help lists the options)'));
   return throwing(root);
 }

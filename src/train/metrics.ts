@@ -4,6 +4,16 @@ import { writeFileAtomic } from '../io/atomic.js';
 import { ioError } from '../io/files.js';
 import { GsaError } from '../native/errors.js';
 
+/** What memory was in use, noted every hundredth step. */
+export interface MemoryRecord {
+  /** Of the process, and of JavaScript's heap in it. */
+  readonly rssBytes: number;
+  readonly heapBytes: number;
+  /** Most that tensors held on the device since this was last noted, and what its allocator holds in all. */
+  readonly deviceBytes: number;
+  readonly deviceReservedBytes: number;
+}
+
 /** One optimizer step. Losses are means over the step's tokens, in nats; null where they were not finite. */
 export interface StepRecord {
   readonly step: number;
@@ -14,10 +24,11 @@ export interface StepRecord {
   /** Counted tokens (labels that are not ignored) of this step. */
   readonly tokens: number;
   readonly tokensPerSecond: number;
-  /** Of this step. */
+  /** Of this step, by the device's clock. */
   readonly seconds: number;
   /** The gradient was not finite, so the weights stayed as they were. */
   readonly skipped?: true;
+  readonly memory?: MemoryRecord;
 }
 
 export interface EvaluationRecord {

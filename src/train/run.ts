@@ -6,13 +6,17 @@ import { GsaError } from '../native/errors.js';
 import { generateText } from '../generate/index.js';
 import { parameterCount } from '../models/index.js';
 import { warmupCosine } from '../optim/index.js';
+import type { Device } from '../tensor/device.js';
 import { saveCheckpoint, type Checkpoint } from './checkpoint.js';
 import type { TrainEvent, TrainResult, TrainStart } from './events.js';
-import { MetricsWriter, type EvaluationRecord, type MetricsRecord } from './metrics.js';
+import { MetricsWriter, type EvaluationRecord, type MemoryRecord, type MetricsRecord } from './metrics.js';
 import { stepsOf, tokensPerStep } from './plan.js';
 import type { TrainConfig } from './schema.js';
 import type { PreparedText } from './text.js';
 import type { StepOutcome, Trainer } from './trainer.js';
+
+/** Steps between two looks at the memory in use. */
+const MEMORY_INTERVAL = 100;
 
 /** One run: the counters that a checkpoint carries, and what happens at a step, between steps and at the end. */
 export class Run {
@@ -123,6 +127,7 @@ export class Run {
       tokensPerSecond: tokens / seconds,
       seconds,
       ...(outcome.skipped ? { skipped: true as const } : {}),
+      ...(this.#recorded % MEMORY_INTERVAL === 0 ? { memory: memoryInUse(this.#trainer.model.device) } : {}),
     };
     this.#metrics.append(record);
     this.#emit({ type: 'step', ...record });
@@ -237,6 +242,17 @@ export class Run {
   close(): void {
     this.#metrics.close();
   }
+}
+
+function memoryInUse(device: Device): MemoryRecord {
+  const { rss, heapUsed } = process.memoryUsage();
+  const { currentBytes, peakBytes, cachedBytes } = device.memory({ resetPeak: true });
+  return {
+    rssBytes: rss,
+    heapBytes: heapUsed,
+    deviceBytes: peakBytes,
+    deviceReservedBytes: currentBytes + cachedBytes,
+  };
 }
 
 /** tokenizer.json, and tokenizer_config.json with the names of its control tokens, which the first does not tell: without

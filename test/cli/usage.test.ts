@@ -6,7 +6,19 @@ import { packageRoot } from '#src/native/load.js';
 import { tempFolder } from '../io/temp.js';
 import { parseLines, run } from './run.js';
 
-const COMMANDS = ['quickstart', 'train', 'generate', 'logits', 'plot', 'params', 'verify', 'doctor', 'bench'];
+const COMMANDS = [
+  'quickstart',
+  'corpus',
+  'train',
+  'generate',
+  'logits',
+  'plot',
+  'steps',
+  'params',
+  'verify',
+  'doctor',
+  'bench',
+];
 
 test('--help lists every command and --version the package version, exit 0', async (t) => {
   const help = await run(['--help']);
@@ -44,6 +56,8 @@ const USAGE: readonly (readonly [args: string[], message: RegExp])[] = [
   [['generate', '--model', 'x', '--prompt', 'x', '--seed', '-1'], /Expected an integer of at least 0/],
   [['quickstart', '--minutes', '0'], /Expected a number above 0/],
   [['logits', 'x', '--ids', 'x'], /required option '--out <file>' not specified/],
+  [['corpus'], /missing required argument 'dir'/],
+  [['steps', 'x', '--warmup', '-1'], /Expected an integer of at least 0/],
   [['plot'], /missing required argument 'run'/],
   [['params'], /missing required argument 'config'/],
 ];

@@ -1,0 +1,71 @@
+import test from 'ava';
+import { train } from '#src/train/loop.js';
+import { readMetrics, type Metrics } from '#src/train/metrics.js';
+import { formatSteadiness, steadiness } from '#src/train/steadiness.js';
+import { tempFolder } from '../io/temp.js';
+import { tinyConfig } from './tiny.js';
+
+const MiB = 2 ** 20;
+
+/** Steps of these seconds; memory every second one. */
+function metrics(seconds: readonly number[]): Metrics {
+  const steps = seconds.map((s, i) => ({
+    step: i + 1,
+    loss: 1,
+    lr: 1,
+    gradNorm: 1,
+    tokens: 1,
+    tokensPerSecond: 1 / s,
+    seconds: s,
+    ...(i % 2 === 1
+      ? {
+          memory: {
+            rssBytes: (100 + i) * MiB,
+            heapBytes: MiB,
+            deviceBytes: i === 3 ? 9 * MiB : 8 * MiB,
+            deviceReservedBytes: 10 * MiB,
+          },
+        }
+      : {}),
+  }));
+  return { steps, evaluations: [], unigramEntropy: null };
+}
+
+test('the median, what exceeds it and by how much; the warm-up does not count', (t) => {
+  const found = steadiness(metrics([9, 9, 0.1, 0.12, 0.2, 0.1, 0.1, 0.14]), 2)!;
+  t.is(found.steps, 6);
+  t.true(Math.abs(found.medianSeconds - 0.11) < 1e-12);
+  t.deepEqual([found.slowestStep, found.slow], [5, [5]]);
+  t.true(Math.abs(found.slowestOfMedian - 0.2 / 0.11) < 1e-12);
+  t.deepEqual(
+    found.memory.map(({ step, rssBytes }) => [step, rssBytes / MiB]),
+    [
+      [4, 103],
+      [6, 105],
+      [8, 107],
+    ],
+  );
+  t.deepEqual(formatSteadiness(found).split('\n'), [
+    '6 steps after a warm-up of 2: median 110.00 ms, slowest 1.818 times that (step 5), 1 above 1.5 times',
+    'process: 103 MiB at step 4, 107 MiB at step 8, at most 107 MiB',
+    'JavaScript heap: 1 MiB at step 4, 1 MiB at step 8, at most 1 MiB',
+    'tensors: 9 MiB at step 4, 8 MiB at step 8, at most 9 MiB',
+    'held by the allocator: 10 MiB at step 4, 10 MiB at step 8, at most 10 MiB',
+  ]);
+  t.is(steadiness(metrics([1, 1]), 2), null);
+});
+
+test('a training notes its memory every hundredth step, and that of tensors does not grow', async (t) => {
+  const output = tempFolder(t);
+  await train(tinyConfig(output, { steps: 300, batchSize: 1, gradientAccumulation: 1 }));
+  const found = steadiness(readMetrics(output))!;
+  t.is(found.steps, 250);
+  t.deepEqual(
+    found.memory.map(({ step }) => step),
+    [100, 200, 300],
+  );
+  const [first, ...later] = found.memory;
+  t.true(first!.deviceBytes > 0 && first!.deviceReservedBytes > 0 && first!.heapBytes > 0);
+  for (const record of later) t.is(record.deviceBytes, first!.deviceBytes);
+  t.true(found.slowestOfMedian >= 1 && found.medianSeconds > 0);
+});
