@@ -17,8 +17,13 @@ parser.add_argument('dir', type=Path)
 parser.add_argument('--name', default='fla')
 a = parser.parse_args()
 compile_variants_in_parallel()
+import transformers  # noqa: E402
 from fla.models import GSAForCausalLM  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
+
+if int(transformers.__version__.split('.')[0]) >= 5 and isinstance(GSAForCausalLM._tied_weights_keys, list):
+    # FLA declares tied weights as transformers 4 wants them; 5 wants to know what they are tied to.
+    GSAForCausalLM._tied_weights_keys = {'lm_head.weight': 'model.embeddings.weight'}
 
 settings = json.loads((a.dir / 'settings.json').read_text())
 options, lrs = settings['config']['optimizer'], settings['lrs']
