@@ -104,6 +104,8 @@ async function compile() {
   const compiler = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
   for (const project of ['tsconfig.json', 'tsconfig.test.json'])
     run(process.execPath, [compiler, '-p', project], { cwd: root });
+  // As `npm run build:ts` does; the compiler keeps the mode of a file that was there, which would be part of the archive.
+  chmodSync(join(root, 'dist', 'cli', 'main.js'), 0o755);
 }
 
 /** Whether a file of the product belongs into the archive: no maps or types, no test of the sources, and nothing that

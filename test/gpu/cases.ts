@@ -2,7 +2,7 @@
 // bfloat16: work for compute-sanitizer (sanitize.sh). Compares nothing itself; that is the test suites' part. What a
 // device refuses as UNSUPPORTED is counted.
 //
-//   node .build/test/gpu/cases.js [--device cuda:0] [--max-tokens 160] [--ops-only]
+//   node .build/test/gpu/cases.js [--device cuda:0] [--max-tokens 160] [--ops-only] [--only rmsNorm]
 import { parseArgs } from 'node:util';
 import { Tape } from '#src/autograd/tape.js';
 import { GSAForCausalLM } from '#src/models/index.js';
@@ -112,17 +112,23 @@ function main(): void {
       device: { type: 'string', default: 'cuda:0' },
       'max-tokens': { type: 'string', default: '160' },
       'ops-only': { type: 'boolean', default: false },
+      // The cases of one function of src/ops.
+      only: { type: 'string' },
     },
   });
   const on = device(values.device);
   const limit = Number(values['max-tokens']);
-  const gsa = [...cases.filter((one) => one.T <= limit), ...WIDE];
+  const { only } = values;
+  const lists = caseLists.filter((list) => only === undefined || list.ops.includes(only));
+  if (lists.length === 0)
+    throw new Error(`Expected a function of src/ops with cases for --only but received "${only}"`);
+  const gsa = only === undefined ? [...cases.filter((one) => one.T <= limit), ...WIDE] : [];
   let [ran, refused] = [0, 0];
   for (const dtype of ['float32', 'bfloat16'] as const) {
     const jobs: (() => void)[] = [
-      ...caseLists.flatMap((list) => list.cases.map((one) => () => runCase(one, on, dtype))),
+      ...lists.flatMap((list) => list.cases.map((one) => () => runCase(one, on, dtype))),
       ...gsa.map((one) => () => runGsa(one, on, dtype)),
-      ...(values['ops-only'] ? [] : [() => runModel(on, dtype)]),
+      ...(values['ops-only'] || only !== undefined ? [] : [() => runModel(on, dtype)]),
     ];
     for (const job of jobs)
       try {
