@@ -13,7 +13,8 @@ using namespace gsa::sm90;
 using Done = std::map<std::pair<int64_t, int>, int>;  // (walk, step) -> cluster
 
 template <bool kReverse>
-const char* check_cluster(const Line& line, int cluster, int64_t T, int64_t H, int steps, Done& done) {
+const char* check_cluster(const Line& line, int cluster, int64_t T, int64_t H, int group, int steps,
+                          Done& done) {
   bool inside = false;
   for (int i = 0; i < line.total(); ++i) {
     const Location x = line.locate<kReverse>(i);
@@ -24,6 +25,7 @@ const char* check_cluster(const Line& line, int cluster, int64_t T, int64_t H, i
     if (x.row != x.sequence * T + int64_t{x.chunk} * kStep || x.rows != (x.sequence + 1) * T - x.row ||
         x.rows < 1)
       return "wrong rows";
+    if (x.kv_head != x.head / group) return "a head with another's keys and values";
     if (!done.insert({{walk, x.step}, cluster}).second) return "a step done twice";
     if (inside == (x.step == x.start)) return "a piece that does not run from its start to its stop";
     if (x.step == x.start && x.start > 0) {
@@ -38,11 +40,11 @@ const char* check_cluster(const Line& line, int cluster, int64_t T, int64_t H, i
 
 template <bool kReverse>
 const char* check(int64_t N, int64_t H, int64_t T, int clusters) {
-  const int steps = static_cast<int>((T + kStep - 1) / kStep);
+  const int steps = static_cast<int>((T + kStep - 1) / kStep), group = H % 2 == 0 ? 2 : 1;
   Done done;
   for (int cluster = 0; cluster < clusters; ++cluster)
-    if (const char* wrong =
-            check_cluster<kReverse>(Line(nullptr, T, N, H, cluster, clusters), cluster, T, H, steps, done))
+    if (const char* wrong = check_cluster<kReverse>(Line(nullptr, T, N, H, group, cluster, clusters), cluster,
+                                                    T, H, group, steps, done))
       return wrong;
   return static_cast<int64_t>(done.size()) == N * H * steps ? nullptr : "steps that nobody does";
 }
