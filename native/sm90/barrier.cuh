@@ -46,6 +46,14 @@ __device__ __forceinline__ void load_box(bf16* to, const TensorMap& map, int col
       : "memory");
 }
 
+// Contiguous bytes, a multiple of 16 and so aligned.
+__device__ __forceinline__ void load_bytes(void* to, const void* from, int bytes, uint64_t* barrier) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                   shared_address(to)),
+               "l"(from), "r"(bytes), "r"(shared_address(barrier))
+               : "memory");
+}
+
 // Stores to `address` in a block of the cluster, counted by `barrier` of that block.
 __device__ __forceinline__ void store_async(uint32_t address, uint32_t barrier, uint32_t x) {
   asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(address), "r"(x),

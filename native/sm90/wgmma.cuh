@@ -23,6 +23,11 @@ __device__ __forceinline__ uint64_t column_operand(const bf16* tile, int row, in
   return operand(tile + row * kTile, tile_elements * static_cast<int>(sizeof(bf16)));
 }
 
+// The operand that begins `elements` later, a multiple of 8.
+__device__ __forceinline__ uint64_t advance(uint64_t operand, int elements) {
+  return operand + (elements * static_cast<int>(sizeof(bf16)) >> 4);
+}
+
 // Before the first product that uses registers that other instructions wrote.
 __device__ __forceinline__ void wgmma_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ __forceinline__ void wgmma_commit() {

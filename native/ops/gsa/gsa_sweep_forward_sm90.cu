@@ -91,18 +91,22 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>
         publish_shared();
         named_sync<kInBarrier, kRole>();
       }
-      send_pairs<kIn>(q, k, warp, x.pairs[i % 2][warp % kOwned * kCluster + at.rank], &x.partial_ready[i % 2],
-                      warp / kOwned);
       wait_barrier(&x.strengths_ready[i % 4], i / 4 % 2);
       if (thread == 0) expect_bytes(&x.strengths_ready[i % 4], kTileBytes + kDecayBytes);
+      const bf16* strengths = x.strengths[i % 4];
+      const float* decays = x.decay[i % 4][0];
+      uint64_t* ready = &x.partial_ready[i % 2];
+      Pairs<kIn> pairs;
 #pragma unroll 1
       for (int sub = 0; sub < kSubs; ++sub) {
         float out[2][4];
-        state.step(q, k, x.strengths[i % 4], x.decay[i % 4][sub], sub, warp, out);
-        send_partial(out, x.partial[i % 2][sub % kOwned * kCluster + at.rank], &x.partial_ready[i % 2],
-                     sub / kOwned, thread);
+        state.start(q, k, {strengths, decays, sub, thread}, sub, out);
+        pairs.add(q, k, warp, sub);
+        state.answered(out);
+        send_partial(out, x.partial[i % 2][sub % kOwned * kCluster + at.rank], ready, sub / kOwned, thread);
         state.settle();
       }
+      pairs.send(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready, warp / kOwned);
       if constexpr (kBackward) store_anchor(state, anchor<kCluster, kIn, kOut>(a, at, here), thread);
       if (uniform(here.step + 1 == here.stop))
         end_piece<kInBarrier>(state, at.ends(a), here, kElements, 0, 0, thread,
@@ -148,16 +152,18 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
       if (thread == 0) expect_bytes(&x.slots_ready[i % 2], kTileBytes + kWeightBytes);
       wait_barrier(&x.strengths_ready[i % 4], i / 4 % 2);
       publish_shared();
+      const float* decays = x.decay[i % 4][0];
 #pragma unroll 1
       for (int sub = 0; sub < kSubs; ++sub) {
         float acc[kGroups][2][4];
-        state.step(x.slots[i % 2], x.weights[i % 2], v, x.strengths[i % 4], x.decay[i % 4][sub], sub, warp,
-                   acc);
-        store_rows<kGroups>(acc, x.stage[warp], warp, out, stride, rows);
-        out += kSub * stride;
-        rows -= kSub;
+        state.start(x.slots[i % 2], x.strengths[i % 4], decays, {v, x.weights[i % 2], sub, thread}, sub, thread, acc);
+        if (sub > 0) store_rows<kGroups>(x.stage[warp], thread, out + (sub - 1) * kSub * stride, stride,
+                                         rows - (sub - 1) * kSub);
+        state.answered(acc);
+        stage_rows<kGroups>(acc, x.stage[warp], thread % 32);
         state.settle();
       }
+      store_rows<kGroups>(x.stage[warp], thread, out + (kSubs - 1) * kSub * stride, stride, rows - (kSubs - 1) * kSub);
       if constexpr (kBackward)
         store_anchor(state, anchor<kCluster, kIn, kOut>(a, at, here) + kIn * kSlots, thread);
       if (uniform(here.step + 1 == here.stop))
@@ -168,25 +174,24 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
   }
 }
 
-// The largest of a row's logits over all slots and sums of exponentials with it: a warp's own first, then those of the four
-// warps through `sums`. Ends with a barrier, after which `beyond` of all warps can be read.
-// rows[n][b]: the factor that turns exp(logit - own largest) into the softmax; mean[n][b]: the softmax times `value`.
+// Softmax over all slots of every row, in place, and its product with `value`. A warp's own slots first, then the four warps
+// through `w.sums`. Ends after a barrier, from which on `beyond` of all warps can be read.
 template <bool kWithValue>
 __device__ __forceinline__ void softmax_rows(Fragment& logits, const Fragment& value, SlotWork& w,
                                              const FragmentPlace& at, float (&mean)[2][2]) {
-  float largest[2][2], sum[2][2], product[2][2];
+  float largest[2][2];
 #pragma unroll
   for (int n = 0; n < 2; ++n)
 #pragma unroll
     for (int b = 0; b < 2; ++b) {
-      float x = fmaxf(logits[n][b], logits[n][2 + b]);
+      float x = fmaxf(logits[n][b], logits[n][2 + b]) * kLog2E;
 #pragma unroll
       for (int o = 4; o < 32; o *= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, o));
       largest[n][b] = x;
       float s = 0.0f, y = 0.0f;
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        const float e = logits[n][2 * h + b] = __expf(logits[n][2 * h + b] - x);
+        const float e = logits[n][2 * h + b] = exp2_approx(kLog2E * logits[n][2 * h + b] - x);
         s += e;
         if constexpr (kWithValue) y += e * value[n][2 * h + b];
       }
@@ -195,8 +200,6 @@ __device__ __forceinline__ void softmax_rows(Fragment& logits, const Fragment& v
         s += __shfl_xor_sync(~0u, s, o);
         if constexpr (kWithValue) y += __shfl_xor_sync(~0u, y, o);
       }
-      sum[n][b] = s;
-      product[n][b] = y;
       if (at.lane < 4) w.sums[at.row + 8 * n + b][at.warp] = make_float4(x, s, y, 0.0f);
     }
   role_sync();
@@ -211,31 +214,133 @@ __device__ __forceinline__ void softmax_rows(Fragment& logits, const Fragment& v
       float all = 0.0f, y = 0.0f;
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const float f = __expf(of[i].x - most);
+        const float f = exp2_approx(of[i].x - most);
         all += f * of[i].y;
         if constexpr (kWithValue) y += f * of[i].z;
       }
-      const float inverse = 1.0f / all, factor = __expf(largest[n][b] - most) * inverse;
+      const float inverse = reciprocal_approx(all), factor = exp2_approx(largest[n][b] - most) * inverse;
       mean[n][b] = y * inverse;
       logits[n][b] *= factor;
       logits[n][2 + b] *= factor;
     }
 }
 
+// What the logits of a block of rows need of its gates: decay from the start of the block, and write strengths divided by it.
+struct Decayed {
+  Fragment late, early;
+  bool beyond;
+  Decayed() = default;
+  __device__ __forceinline__ Decayed(const GateSums& sums, const Fragment& s) : beyond(is_beyond(sums, s)) {
+    each([&](int n, int i) {
+      late[n][i] = exp2_approx(sums.until[n][i]);
+      early[n][i] = s[n][i] * exp2_approx(-sums.until[n][i]);
+    });
+  }
+};
+
+// One block of rows in the hands of the slot role.
+template <bool kBackward, int kCluster>
+struct SlotBlock {
+  const ForwardSweep& a;
+  SlotWork& w;
+  ExactWork& exact;
+  const FragmentPlace& at;
+
+  // Gates of a new block: its write strengths decayed to its end, and its decay, to the cluster.
+  __device__ __forceinline__ void send_gates(const GateSums& sums, const Fragment& s, bf16* strengths, float* decay,
+                                             uint64_t* ready) const {
+    Fragment y;
+    each([&](int n, int i) { y[n][i] = s[n][i] * exp2_approx(sums.after[n][i]); });
+    __syncwarp();
+    stage_fragment(y, w.tail, at);
+    __syncwarp();
+    send_columns<kCluster>(w.tail, strengths, ready, at);
+    send_decay<kCluster>(sums.total, decay, ready, at);
+  }
+
+  // Logits (or dp): what the first state and the block's own rows answer. `gates`: where its g and s lie.
+  __device__ __forceinline__ void read_rows(const Decayed& d, const float* partial, const float* pair_sums,
+                                            const RowBlock& gates, Fragment& z) const {
+    Fragment past, pairs;
+    sum_partials<kCluster>(partial, at, past);
+    sum_pairs<kCluster>(pair_sums, at, pairs);
+    if (at.lane == 0) w.beyond[at.warp] = d.beyond;
+    if (!d.beyond) {
+      contract_pairs<false>(d.early, pairs, z);
+      each([&](int n, int i) { z[n][i] = a.in_scale * d.late[n][i] * (past[n][i] + z[n][i]); });
+    } else {
+      keep_gates(gates);
+      contract_pairs_exactly<false>(exact, exact.early, pairs, at, z);
+      each([&](int n, int i) { z[n][i] = a.in_scale * (d.late[n][i] * past[n][i] + z[n][i]); });
+    }
+  }
+  __device__ __forceinline__ void keep_gates(const RowBlock& gates) const {
+    Fragment g, s;
+    load_fragment(g, a.g, gates, at);
+    load_fragment(s, a.s, gates, at);
+    keep_decays(g, exact, at);
+    keep_exact(s, exact.early, at);
+  }
+
+  // What reads the second state, of logits or dp: softmax, or dok. Ends after a barrier.
+  __device__ __forceinline__ void answer_rows(Fragment& z, const Fragment& ok, const RowBlock& rows) const {
+    float mean[2][2];
+    if constexpr (!kBackward) {
+      if (a.ok) store_fragment(z, a.ok, rows, at);
+      softmax_rows<false>(z, z, w, at, mean);
+    } else {
+      Fragment p, flow;
+      each([&](int n, int i) { p[n][i] = ok[n][i]; });
+      softmax_rows<true>(p, z, w, at, mean);
+      store_fragment(p, a.p, rows, at);
+      each([&](int n, int i) {
+        const float d = p[n][i] * (z[n][i] - mean[n][i % 2]);
+        flow[n][i] = ok[n][i] * d + p[n][i] * z[n][i];
+        z[n][i] = a.out_scale * d;
+      });
+      store_fragment(z, a.dok, rows, at);
+      store_fragment(flow, a.flow, rows, at);
+    }
+  }
+
+  // To the `out` roles of the cluster: what reads, decayed from the start of the block, and the weights of its pairs.
+  __device__ __forceinline__ void send_rows(const Decayed& d, const Fragment& z, const RowBlock& gates, bf16* slots,
+                                            bf16* weights, uint64_t* ready) const {
+    const bool beyond = any_beyond(w);
+    if (beyond) {
+      keep_gates(gates);
+      keep_exact(z, exact.late, at);
+    }
+    Fragment late;
+    each([&](int n, int i) { late[n][i] = d.late[n][i] * z[n][i]; });
+    stage_fragment(late, w.late, at);
+    stage_fragment(d.early, w.early, at);
+    __syncwarp();
+    send_columns<kCluster>(w.late, slots, ready, at);
+    role_sync();
+    send_weights<false, kCluster>(w, exact, weights, ready, beyond, at);
+    if (beyond) role_sync();  // the next block of rows may be one of these
+  }
+};
+
 template <bool kBackward, int kCluster, int kIn, int kOut>
 __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOut>& x,
                                           const Place<kCluster>& at, int thread) {
   constexpr int kOwned = kSubs / kCluster;
+  // With one block of rows a step, its decays stay in registers until its logits come, two steps later; with more they are
+  // made again.
+  constexpr bool kKeep = kOwned == 1;
   const FragmentPlace place(thread);
-  SlotWork& w = x.work;
+  const SlotBlock<kBackward, kCluster> block{a, x.work, x.exact, place};
   const int n = uniform(at.line.total());
   // The block of rows `own` of a step that this block of threads has.
   const auto rows_of_block = [&](const Location& to, int own, int64_t heads, int64_t head) {
     const int64_t past = (at.rank * kOwned + own) * kSub;
-    return RowBlock{((to.row + past) * heads + head) * kSlots, heads * kSlots,
+    return RowBlock{((to.row + past) * heads + head) * kSlots, static_cast<unsigned>(heads) * kSlots,
                     static_cast<int>(min(max(to.rows - past, int64_t{0}), int64_t{kSub}))};
   };
   Cursor<false> starting(at.line), ending(at.line);
+  Decayed newer, older;
   Fragment new_g = {}, new_s = {}, g = {}, s = {}, ok = {};
   const auto load_new = [&](int own) {
     const RowBlock rows = rows_of_block(starting.here, own, a.H, starting.here.kv_head);
@@ -246,92 +351,50 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
     const RowBlock rows = rows_of_block(ending.here, own, a.H, ending.here.kv_head);
     load_fragment(g, a.g, rows, place);
     load_fragment(s, a.s, rows, place);
+  };
+  const auto load_ok = [&](int own) {
     if constexpr (kBackward)
       load_fragment(ok, a.ok, rows_of_block(ending.here, own, a.HQ, ending.here.head), place);
   };
+  // What the next block of rows needs is loaded as soon as the registers are free.
   if (n > 0) {
     load_new(0);
-    load_old(0);
+    if constexpr (!kKeep) load_old(0);
+    load_ok(0);
   }
   for (int step = 0; step < n + 3; ++step) {
     const int c = step - 2;
-    if (c >= 0 && c < n) {
+    const bool starts = step < n, ends = c >= 0 && c < n;
+    if (ends) {
       wait_barrier(&x.partial_ready[c % 2], c / 2 % 2);
       if (thread == 0) expect_bytes(&x.partial_ready[c % 2], kPartialBytes);
     }
 #pragma unroll 1
     for (int own = 0; own < kOwned; ++own) {
       const int sub = at.rank * kOwned + own;
-      if (step < n) {
+      if (ends) {
+        const RowBlock gates = rows_of_block(ending.here, own, a.H, ending.here.kv_head),
+                       rows = rows_of_block(ending.here, own, a.HQ, ending.here.head);
+        if (own + 1 == kOwned) ending.advance();
+        if constexpr (!kKeep) {
+          older = Decayed(GateSums(g), s);
+          if (ending.inside()) load_old((own + 1) % kOwned);
+        }
+        Fragment z;
+        block.read_rows(older, x.partial[c % 2][own * kCluster], x.pairs[c % 2][own * kCluster], gates, z);
+        block.answer_rows(z, ok, rows);
+        if (ending.inside()) load_ok((own + 1) % kOwned);
+        block.send_rows(older, z, gates, x.slots[c % 2] + sub * kSubTile,
+                        x.weights[c % 2] + sub * kSub * kWeightPitch, &x.slots_ready[c % 2]);
+      }
+      if constexpr (kKeep) older = newer;
+      if (starts) {
         const GateSums sums(new_g);
-        Fragment y;
-        each([&](int m, int i) { y[m][i] = new_s[m][i] * __expf(sums.after[m][i]); });
+        block.send_gates(sums, new_s, x.strengths[step % 4] + sub * kSubTile, x.decay[step % 4][sub],
+                         &x.strengths_ready[step % 4]);
+        if constexpr (kKeep) newer = Decayed(sums, new_s);
         if (own + 1 == kOwned) starting.advance();
         if (starting.inside()) load_new((own + 1) % kOwned);
-        __syncwarp();
-        stage_fragment(y, w.tail, place);
-        __syncwarp();
-        send_columns<kCluster>(w.tail, x.strengths[step % 4] + sub * kSubTile, &x.strengths_ready[step % 4],
-                               place);
-        send_decay<kCluster>(sums.total, x.decay[step % 4][sub], &x.strengths_ready[step % 4], place);
-      }
-      if (c >= 0 && c < n) {
-        const GateSums sums(g);
-        Fragment late, early, past, pairs, z;
-        each([&](int m, int i) {
-          late[m][i] = __expf(sums.until[m][i]);
-          early[m][i] = s[m][i] * __expf(-sums.until[m][i]);
-        });
-        sum_partials<kCluster>(x.partial[c % 2][own * kCluster], place, past);
-        sum_pairs<kCluster>(x.pairs[c % 2][own * kCluster], place, pairs);
-        const bool beyond = is_beyond(sums, s);
-        if (place.lane == 0) w.beyond[place.warp] = beyond;
-        if (!beyond) {
-          contract_pairs<false>(early, pairs, z);
-          each([&](int m, int i) { z[m][i] = a.in_scale * late[m][i] * (past[m][i] + z[m][i]); });
-        } else {
-          keep_decays(g, x.exact, place);
-          keep_exact(s, x.exact.early, place);
-          contract_pairs_exactly<false>(x.exact, x.exact.early, pairs, place, z);
-          each([&](int m, int i) { z[m][i] = a.in_scale * (late[m][i] * past[m][i] + z[m][i]); });
-        }
-        const RowBlock rows = rows_of_block(ending.here, own, a.HQ, ending.here.head);
-        float mean[2][2];
-        if constexpr (!kBackward) {
-          if (a.ok) store_fragment(z, a.ok, rows, place);
-          softmax_rows<false>(z, z, w, place, mean);
-        } else {
-          Fragment p, dok, flow;
-          each([&](int m, int i) { p[m][i] = ok[m][i]; });
-          softmax_rows<true>(p, z, w, place, mean);
-          each([&](int m, int i) {
-            const float d = p[m][i] * (z[m][i] - mean[m][i % 2]);
-            flow[m][i] = ok[m][i] * d + p[m][i] * z[m][i];
-            dok[m][i] = a.out_scale * d;
-          });
-          store_fragment(p, a.p, rows, place);
-          store_fragment(dok, a.dok, rows, place);
-          store_fragment(flow, a.flow, rows, place);
-          each([&](int m, int i) { z[m][i] = dok[m][i]; });
-        }
-        const bool all_beyond = any_beyond(w);
-        if (all_beyond) {
-          keep_decays(g, x.exact, place);
-          keep_exact(s, x.exact.early, place);
-          keep_exact(z, x.exact.late, place);
-        }
-        each([&](int m, int i) { late[m][i] *= z[m][i]; });
-        if (own + 1 == kOwned) ending.advance();
-        if (ending.inside()) load_old((own + 1) % kOwned);
-        __syncwarp();
-        stage_fragment(late, w.late, place);
-        stage_fragment(early, w.early, place);
-        __syncwarp();
-        send_columns<kCluster>(w.late, x.slots[c % 2] + sub * kSubTile, &x.slots_ready[c % 2], place);
-        role_sync();
-        send_weights<false, kCluster>(w, x.exact, x.weights[c % 2] + sub * kSub * kWeightPitch,
-                                      &x.slots_ready[c % 2], all_beyond, place);
-        if (all_beyond) role_sync();  // the next block of rows may be one of these
       }
     }
     step_done<kCluster>();
@@ -348,13 +411,10 @@ __global__ void __launch_bounds__(kSweepThreads, 1)
   if (threadIdx.x == 0) start_barriers(x);
   cluster_sync<kCluster>();  // every block runs, its barriers with it, before any stores into another
   if (role == 0) {
-    give_registers<kStateRegisters>();
     in_role<kBackward, kCluster, kIn, kOut>(a, x, at, thread);
   } else if (role == 1) {
-    give_registers<kStateRegisters>();
     out_role<kBackward, kCluster, kIn, kOut>(a, x, at, thread);
   } else {
-    take_registers<kSlotRegisters>();
     slot_role<kBackward, kCluster, kIn, kOut>(a, x, at, thread);
   }
 }

@@ -11,6 +11,7 @@ template <int kWidth>
 struct Shared {
   bf16 read[2][kWidth / kTile * kStepTile];
   bf16 write[2][kWidth / kTile * kStepTile];
+  bf16 anchor[2][kWidth * kSlots];  // the state that the forward sweep stored, as the role's threads hold theirs
   bf16 strengths[2][kStepTile];  // of what is written, decayed to the start of its 16 rows
   bf16 slots[2][kStepTile];      // write strengths s, decayed to the end of their 16 rows
   SlotWork work[2];
@@ -20,7 +21,7 @@ struct Shared {
   float pairs[2][kSubs][kPairs];
   bf16 stage[4][kSub * kStagePitch];  // of the warps that make the output
   ExactWork exact;
-  uint64_t read_ready[2], write_ready[2], prepared[2], partial_ready[2];
+  uint64_t read_ready[2], write_ready[2], anchor_ready[2], prepared[2], partial_ready[2];
 };
 
 constexpr int kPreparedBytes = 2 * kTileBytes + kDecayBytes + kWeightBytes;
@@ -30,6 +31,7 @@ __device__ __forceinline__ void start_barriers(Shared<kWidth>& x) {
   for (int i = 0; i < 2; ++i) {
     init_barrier(&x.read_ready[i]);
     init_barrier(&x.write_ready[i]);
+    init_barrier(&x.anchor_ready[i]);
     init_barrier(&x.prepared[i]);
     init_barrier(&x.partial_ready[i]);
     expect_bytes(&x.prepared[i], kPreparedBytes);
@@ -120,6 +122,11 @@ __device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x
     expect_bytes(&x.write_ready[i % 2], kWidth / kTile * kTileBytes);
     load_step<kWidth>(x.write[i % 2], a.write_map, next.here.head * a.width + first, next.here.row,
                       &x.write_ready[i % 2]);
+    expect_bytes(&x.anchor_ready[i % 2], sizeof(x.anchor[0]));
+    load_bytes(x.anchor[i % 2],
+               a.anchors + at.anchor(a, next.here) * anchor_elements(a.anchor_slices[0], a.anchor_slices[1]) +
+                   (kKeySide ? a.anchor_slices[0] * kSlots : 0),
+               sizeof(x.anchor[0]), &x.anchor_ready[i % 2]);
   };
   InState<kWidth> state;
   if (n > 0) load(0);
@@ -132,9 +139,8 @@ __device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x
       if (uniform(here.step == here.start))
         begin_piece<kInBarrier>(state, at.ends(a), here, kElements, 0, 0, thread);
       if constexpr (!kKeySide) {
-        const int64_t to = at.anchor(a, here);
-        store_flow(state, a.anchors + to * anchor_elements(a.anchor_slices[0], a.anchor_slices[1]),
-                   a.flow + to * 5 * kSlots, thread);
+        wait_barrier(&x.anchor_ready[i % 2], i / 2 % 2);
+        store_flow(state, x.anchor[i % 2], a.flow + at.anchor(a, here) * 5 * kSlots, thread);
       }
       bf16 *v = x.read[i % 2], *d_o = x.write[i % 2];
       wait_barrier(&x.read_ready[i % 2], i / 2 % 2);
@@ -145,17 +151,21 @@ __device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x
         publish_shared();
         named_sync<kInBarrier, kRole>();
       }
-      send_pairs<kWidth>(v, d_o, warp, x.pairs[i % 2][warp % kOwned * kCluster + at.rank],
-                         &x.partial_ready[i % 2], warp / kOwned);
       wait_barrier(&x.prepared[i % 2], i / 2 % 2);
+      const bf16* strengths = x.strengths[i % 2];
+      const float* decays = x.decay[i % 2][0];
+      uint64_t* ready = &x.partial_ready[i % 2];
+      Pairs<kWidth> pairs;
 #pragma unroll 1
       for (int sub = kSubs - 1; sub >= 0; --sub) {
         float out[2][4];
-        state.step(v, d_o, x.strengths[i % 2], x.decay[i % 2][sub], sub, warp, out);
-        send_partial(out, x.partial[i % 2][sub % kOwned * kCluster + at.rank], &x.partial_ready[i % 2],
-                     sub / kOwned, thread);
+        state.start(v, d_o, {strengths, decays, sub, thread}, sub, out);
+        pairs.add(v, d_o, warp, sub);
+        state.answered(out);
+        send_partial(out, x.partial[i % 2][sub % kOwned * kCluster + at.rank], ready, sub / kOwned, thread);
         state.settle();
       }
+      pairs.send(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready, warp / kOwned);
       if (uniform(here.step + 1 == here.stop))
         end_piece<kInBarrier>(state, at.ends(a), here, kElements, 0, 0, thread, true);
     }
@@ -180,11 +190,8 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
       if (uniform(here.step == here.start))
         begin_piece<kOutBarrier>(state, at.ends(a), here, kElements, kWidth * kSlots, 1, thread);
       if constexpr (kKeySide) {
-        const int64_t to = at.anchor(a, here);
-        store_flow(state,
-                   a.anchors + to * anchor_elements(a.anchor_slices[0], a.anchor_slices[1]) +
-                       a.anchor_slices[0] * kSlots,
-                   a.flow + (to * 5 + 1) * kSlots, thread);
+        wait_barrier(&x.anchor_ready[i % 2], i / 2 % 2);
+        store_flow(state, x.anchor[i % 2], a.flow + (at.anchor(a, here) * 5 + 1) * kSlots, thread);
       }
       bf16* const out = a.out + (here.row * a.H + here.head) * a.width + first;
       const int rows = static_cast<int>(min(here.rows, int64_t{kStep}));
@@ -197,14 +204,18 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
       wait_barrier(&x.prepared[i % 2], i / 2 % 2);
       if (thread == 0) expect_bytes(&x.prepared[i % 2], kPreparedBytes);
       publish_shared();
+      const float* decays = x.decay[i % 2][0];
 #pragma unroll 1
       for (int sub = kSubs - 1; sub >= 0; --sub) {
         float acc[kGroups][2][4];
-        state.step(x.slots[i % 2], x.weights[i % 2], d_o, x.strengths[i % 2], x.decay[i % 2][sub], sub, warp,
-                   acc);
-        store_rows<kGroups>(acc, x.stage[warp], warp, out + sub * kSub * stride, stride, rows - sub * kSub);
+        state.start(x.slots[i % 2], x.strengths[i % 2], decays, {d_o, x.weights[i % 2], sub, thread}, sub, thread, acc);
+        if (sub + 1 < kSubs) store_rows<kGroups>(x.stage[warp], thread, out + (sub + 1) * kSub * stride, stride,
+                                                 rows - (sub + 1) * kSub);
+        state.answered(acc);
+        stage_rows<kGroups>(acc, x.stage[warp], thread % 32);
         state.settle();
       }
+      store_rows<kGroups>(x.stage[warp], thread, out, stride, rows);
       if (uniform(here.step + 1 == here.stop))
         end_piece<kOutBarrier>(state, at.ends(a), here, kElements, kWidth * kSlots, 1, thread, false);
     }
@@ -212,18 +223,102 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
   }
 }
 
+// What a block of rows needs of its gates: what writes (p or scale * dok) decayed from the start of the block, the inverse of
+// that decay, and the decay of the whole block.
+struct Decayed {
+  Fragment late, inverse;
+  float total[2];
+  bool beyond;
+  Decayed() = default;
+  __device__ __forceinline__ Decayed(const GateSums& sums, const Fragment& p, const Fragment& s)
+      : beyond(is_beyond(sums, s)) {
+    each([&](int n, int i) {
+      late[n][i] = p[n][i] * exp2_approx(sums.until[n][i]);
+      inverse[n][i] = exp2_approx(-sums.until[n][i]);
+    });
+    total[0] = exp2_approx(sums.total[0]);
+    total[1] = exp2_approx(sums.total[1]);
+  }
+};
+
+// One block of rows in the hands of the slot role.
+template <int kCluster>
+struct SlotBlock {
+  const ReverseSweep& a;
+  ExactWork& exact;
+  const FragmentPlace& at;
+
+  // What the other roles need of the rows, to the whole cluster. Ends after a barrier.
+  __device__ __forceinline__ void prepare(const Decayed& d, const GateSums& sums, const Fragment& g, const Fragment& s,
+                                          const Fragment& p, SlotWork& w, bf16* strengths, bf16* slots, float* decay,
+                                          bf16* weights, uint64_t* ready) const {
+    Fragment early, tail;
+    each([&](int n, int i) {
+      early[n][i] = s[n][i] * d.inverse[n][i];
+      tail[n][i] = s[n][i] * exp2_approx(sums.after[n][i]);
+    });
+    if (at.lane == 0) w.beyond[at.warp] = d.beyond;
+    stage_fragment(d.late, w.late, at);
+    stage_fragment(early, w.early, at);
+    stage_fragment(tail, w.tail, at);
+    __syncwarp();
+    send_columns<kCluster>(w.late, strengths, ready, at);
+    send_columns<kCluster>(w.tail, slots, ready, at);
+    send_decay<kCluster>(sums.total, decay, ready, at);
+    role_sync();
+    const bool beyond = any_beyond(w);
+    if (beyond) {
+      keep_decays(g, exact, at);
+      keep_exact(s, exact.early, at);
+      keep_exact(p, exact.late, at);
+      role_sync();
+    }
+    send_weights<true, kCluster>(w, exact, weights, ready, beyond, at);
+    if (beyond) role_sync();  // the next block of rows may be one of these
+  }
+
+  // ds of the rows: what their slots give to later rows.
+  __device__ __forceinline__ void finish(const Decayed& d, const float* partial, const float* pair_sums,
+                                         const Fragment& before, const RowBlock& rows) const {
+    Fragment past, pairs, ds;
+    sum_partials<kCluster>(partial, at, past);
+    sum_pairs<kCluster>(pair_sums, at, pairs);
+    if (!d.beyond) {
+      contract_pairs<true>(d.late, pairs, ds);
+      each([&](int n, int i) {
+        ds[n][i] = before[n][i] + d.inverse[n][i] * (ds[n][i] + d.total[i / 2] * past[n][i]);
+      });
+    } else {
+      Fragment g, p;
+      load_fragment(g, a.g, rows, at);
+      load_fragment(p, a.strength, rows, at);
+      keep_decays(g, exact, at);
+      keep_exact(p, exact.late, at);
+      contract_pairs_exactly<true>(exact, exact.late, pairs, at, ds);
+      const GateSums sums(g);
+      each([&](int n, int i) {
+        ds[n][i] += before[n][i] + exp2_approx(sums.after[n][i]) * past[n][i];
+      });
+    }
+    store_fragment(ds, a.ds, rows, at);
+  }
+};
+
 template <bool kKeySide, int kCluster, int kWidth>
 __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>& x, const Place<kCluster>& at,
                                           int thread) {
   constexpr int kOwned = kSubs / kCluster;
+  constexpr bool kKeep = kOwned == 1;  // as in the forward sweep
   const FragmentPlace place(thread);
+  const SlotBlock<kCluster> block{a, x.exact, place};
   const int n = uniform(at.line.total());
   const auto rows_of_block = [&](const Location& to, int own) {
     const int64_t past = (at.rank * kOwned + own) * kSub;
-    return RowBlock{((to.row + past) * a.H + to.head) * kSlots, a.H * kSlots,
+    return RowBlock{((to.row + past) * a.H + to.head) * kSlots, static_cast<unsigned>(a.H) * kSlots,
                     static_cast<int>(min(max(to.rows - past, int64_t{0}), int64_t{kSub}))};
   };
   Cursor<true> starting(at.line), ending(at.line);
+  Decayed newer, older;
   Fragment new_g = {}, new_s = {}, new_p = {}, g = {}, p = {}, before = {};
   const auto load_new = [&](int own) {
     const RowBlock rows = rows_of_block(starting.here, own);
@@ -235,77 +330,45 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
     const RowBlock rows = rows_of_block(ending.here, own);
     load_fragment(g, a.g, rows, place);
     load_fragment(p, a.strength, rows, place);
-    if constexpr (kKeySide) load_fragment(before, a.ds, rows, place);
+  };
+  const auto load_before = [&](int own) {
+    if constexpr (kKeySide) load_fragment(before, a.ds, rows_of_block(ending.here, own), place);
   };
   if (n > 0) {
     load_new(0);
-    load_old(0);
+    if constexpr (!kKeep) load_old(0);
+    load_before(0);
   }
   for (int step = 0; step < n + 2; ++step) {
     const int c = step - 2;
-    if (c >= 0) {
+    const bool starts = step < n, ends = c >= 0;
+    if (ends) {
       wait_barrier(&x.partial_ready[c % 2], c / 2 % 2);
       if (thread == 0) expect_bytes(&x.partial_ready[c % 2], kPartialBytes);
     }
 #pragma unroll 1
     for (int own = 0; own < kOwned; ++own) {
       const int sub = at.rank * kOwned + own;
-      if (step < n) {
-        SlotWork& w = x.work[(step * kOwned + own) % 2];
-        uint64_t* ready = &x.prepared[step % 2];
-        const GateSums sums(new_g);
-        Fragment late, early, tail;
-        each([&](int m, int i) {
-          late[m][i] = new_p[m][i] * __expf(sums.until[m][i]);
-          early[m][i] = new_s[m][i] * __expf(-sums.until[m][i]);
-          tail[m][i] = new_s[m][i] * __expf(sums.after[m][i]);
-        });
-        const bool beyond = is_beyond(sums, new_s);
-        if (place.lane == 0) w.beyond[place.warp] = beyond;
-        stage_fragment(late, w.late, place);
-        stage_fragment(early, w.early, place);
-        stage_fragment(tail, w.tail, place);
-        __syncwarp();
-        send_columns<kCluster>(w.late, x.strengths[step % 2] + sub * kSubTile, ready, place);
-        send_columns<kCluster>(w.tail, x.slots[step % 2] + sub * kSubTile, ready, place);
-        send_decay<kCluster>(sums.total, x.decay[step % 2][sub], ready, place);
-        role_sync();
-        const bool all_beyond = any_beyond(w);
-        if (all_beyond) {
-          keep_decays(new_g, x.exact, place);
-          keep_exact(new_s, x.exact.early, place);
-          keep_exact(new_p, x.exact.late, place);
-          role_sync();
+      if (ends) {
+        const RowBlock rows = rows_of_block(ending.here, own);
+        if (own + 1 == kOwned) ending.advance();
+        if constexpr (!kKeep) {
+          const Fragment none = {};
+          older = Decayed(GateSums(g), p, none);
+          if (ending.inside()) load_old((own + 1) % kOwned);
         }
-        send_weights<true, kCluster>(w, x.exact, x.weights[step % 2] + sub * kSub * kWeightPitch, ready,
-                                     all_beyond, place);
-        if (all_beyond) role_sync();  // what is kept is written again below or for the next block of rows
+        block.finish(older, x.partial[c % 2][own * kCluster], x.pairs[c % 2][own * kCluster], before, rows);
+        if (ending.inside()) load_before((own + 1) % kOwned);
+      }
+      if constexpr (kKeep) older = newer;
+      if (starts) {
+        const GateSums sums(new_g);
+        newer = Decayed(sums, new_p, new_s);
+        block.prepare(newer, sums, new_g, new_s, new_p, x.work[(step * kOwned + own) % 2],
+                      x.strengths[step % 2] + sub * kSubTile, x.slots[step % 2] + sub * kSubTile,
+                      x.decay[step % 2][sub], x.weights[step % 2] + sub * kSub * kWeightPitch, &x.prepared[step % 2]);
         if (own + 1 == kOwned) starting.advance();
         if (starting.inside()) load_new((own + 1) % kOwned);
-      }
-      if (c >= 0) {
-        const GateSums sums(g);
-        Fragment past, pairs, own_rows;
-        sum_partials<kCluster>(x.partial[c % 2][own * kCluster], place, past);
-        sum_pairs<kCluster>(x.pairs[c % 2][own * kCluster], place, pairs);
-        const Fragment none = {};
-        if (!is_beyond(sums, none)) {
-          Fragment late;
-          each([&](int m, int i) { late[m][i] = p[m][i] * __expf(sums.until[m][i]); });
-          contract_pairs<true>(late, pairs, own_rows);
-          each([&](int m, int i) { own_rows[m][i] *= __expf(-sums.until[m][i]); });
-        } else {
-          keep_decays(g, x.exact, place);
-          keep_exact(p, x.exact.late, place);
-          contract_pairs_exactly<true>(x.exact, x.exact.late, pairs, place, own_rows);
-        }
-        Fragment ds;
-        each([&](int m, int i) {
-          ds[m][i] = before[m][i] + own_rows[m][i] + __expf(sums.after[m][i]) * past[m][i];
-        });
-        store_fragment(ds, a.ds, rows_of_block(ending.here, own), place);
-        if (own + 1 == kOwned) ending.advance();
-        if (ending.inside()) load_old((own + 1) % kOwned);
       }
     }
     step_done<kCluster>();
@@ -322,13 +385,10 @@ __global__ void __launch_bounds__(kSweepThreads, 1)
   if (threadIdx.x == 0) start_barriers(x);
   cluster_sync<kCluster>();  // every block runs, its barriers with it, before any stores into another
   if (role == 0) {
-    give_registers<kStateRegisters>();
     in_role<kKeySide, kCluster, kWidth>(a, x, at, thread);
   } else if (role == 1) {
-    give_registers<kStateRegisters>();
     out_role<kKeySide, kCluster, kWidth>(a, x, at, thread);
   } else {
-    take_registers<kSlotRegisters>();
     slot_role<kKeySide, kCluster, kWidth>(a, x, at, thread);
   }
 }

@@ -6,10 +6,12 @@
 // tensor cores. Else (`beyond`) they are summed one by one with decays that are products of exp(g) <= 1: exact for all gates.
 #pragma once
 
+#include "../../sm90/math.cuh"
 #include "sweep_sm90.cuh"
 
 namespace gsa::sm90 {
 
+constexpr float kLog2E = 1.4426950408889634f;
 constexpr float kSafeNats = 40.0f, kSafeStrength = 1e6f;
 
 __device__ __forceinline__ void role_sync() { named_sync<kSlotBarrier, kRole>(); }
@@ -31,40 +33,45 @@ __device__ __forceinline__ void each(Body body) {
 
 // 16 rows in global memory, [rows, heads, slots]: the first of them, and how many exist.
 struct RowBlock {
-  int64_t first, stride;
+  int64_t first;
+  unsigned stride;
   int rows;
 };
 __device__ __forceinline__ void load_fragment(Fragment& x, const float* from, const RowBlock& rows,
                                               const FragmentPlace& at) {
+  from += rows.first;
 #pragma unroll
   for (int n = 0; n < 2; ++n)
 #pragma unroll
     for (int b = 0; b < 2; ++b) {
       const int row = at.row + 8 * n + b;
-      const float* p = from + rows.first + row * rows.stride + at.slot;
+      const float* p = from + (row * rows.stride + at.slot);
       x[n][b] = row < rows.rows ? p[0] : 0.0f;
       x[n][2 + b] = row < rows.rows ? p[8] : 0.0f;
     }
 }
 __device__ __forceinline__ void store_fragment(const Fragment& x, float* to, const RowBlock& rows,
                                                const FragmentPlace& at) {
+  to += rows.first;
 #pragma unroll
   for (int n = 0; n < 2; ++n)
 #pragma unroll
     for (int b = 0; b < 2; ++b) {
       const int row = at.row + 8 * n + b;
-      float* p = to + rows.first + row * rows.stride + at.slot;
+      float* p = to + (row * rows.stride + at.slot);
       if (row < rows.rows) p[0] = x[n][b], p[8] = x[n][2 + b];
     }
 }
 
-// Sums of the gates of 16 rows, by slot: up to and including a row, after it, and of all of them. No sum is a difference, so
-// that one gate of -1e4 leaves the others their digits.
+// Sums of the gates of 16 rows, by slot and in units of log 2: up to and including a row, after it, and of all of them. No
+// sum is a difference, so that one gate of -1e4 leaves the others their digits.
 struct GateSums {
   Fragment until, after;
   float total[2];
-  __device__ __forceinline__ explicit GateSums(const Fragment& g) {
+  __device__ __forceinline__ explicit GateSums(const Fragment& gates) {
     const int t = threadIdx.x % 4;
+    Fragment g;
+    each([&](int n, int i) { g[n][i] = kLog2E * gates[n][i]; });
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       float before[2], behind[2], sum[2];
@@ -107,7 +114,7 @@ __device__ __forceinline__ void keep_exact(const Fragment& x, float (&to)[kSub][
   each([&](int n, int i) { to[at.row + 8 * n + i % 2][at.slot + i / 2 * 8] = x[n][i]; });
 }
 __device__ __forceinline__ void keep_decays(const Fragment& g, ExactWork& w, const FragmentPlace& at) {
-  each([&](int n, int i) { w.decay[at.row + 8 * n + i % 2][at.slot + i / 2 * 8] = __expf(g[n][i]); });
+  each([&](int n, int i) { w.decay[at.row + 8 * n + i % 2][at.slot + i / 2 * 8] = exp2_approx(kLog2E * g[n][i]); });
 }
 
 // Into a swizzled tile [16 rows][slots], rounded.
@@ -136,7 +143,7 @@ __device__ __forceinline__ void send_decay(const float (&total)[2], float* to, u
 #pragma unroll
   for (int h = 0; h < 2; ++h)
     store_async(remote_address(to + at.slot + h * 8, rank), remote_address(ready, rank),
-                __float_as_uint(__expf(total[h])));
+                __float_as_uint(exp2_approx(total[h])));
 }
 
 // The sum over the cluster of [block of rows, source] partial results.
@@ -262,7 +269,7 @@ __device__ __forceinline__ bool is_beyond(const GateSums& sums, const Fragment& 
   float largest = 0.0f;
   each([&](int n, int i) { largest = fmaxf(largest, fabsf(strength[n][i])); });
   // Written so that NaN is beyond.
-  const bool safe = sums.total[0] >= -kSafeNats && sums.total[1] >= -kSafeNats && largest <= kSafeStrength;
+  const bool safe = fminf(sums.total[0], sums.total[1]) >= -kSafeNats * kLog2E && largest <= kSafeStrength;
   return !__all_sync(~0u, safe);
 }
 __device__ __forceinline__ bool any_beyond(const SlotWork& w) {

@@ -25,9 +25,6 @@ constexpr int kSlots = 64;                      // M
 constexpr int kSub = 16, kSubs = kStep / kSub;  // tokens between two moves of the states
 constexpr int kRole = 128;                      // threads of a role
 constexpr int kSweepThreads = 3 * kRole;
-// 168 registers a thread at the start, then what each role needs; more than that in all would wait for ever.
-constexpr int kStateRegisters = 160, kSlotRegisters = 184;
-static_assert(2 * kStateRegisters + kSlotRegisters <= 3 * 168, "the block has no more registers");
 constexpr int kSlotBarrier = 1, kInBarrier = 2, kOutBarrier = 3;  // of the roles' own threads
 
 constexpr int kWeightPitch = 24;  // bfloat16 between rows of the pair weights
@@ -81,37 +78,45 @@ template <int kWidth>
 struct InState {
   float x[kWidth / 8][4];
 
-  // out [slots, 16 rows] = state . rows `sub` of `reading`; then state = decay * state + strengths^T writing,
-  // which goes on after this returns: `settle` waits for it.
-  __device__ __forceinline__ void step(const bf16* reading, const bf16* writing, const bf16* strengths,
-                                       const float* decay, int sub, int warp, float (&out)[2][4]) {
-    const int lane = threadIdx.x % 32;
-    const float d0 = decay[warp * 16 + lane / 4], d1 = decay[warp * 16 + lane / 4 + 8];
-    uint32_t a[kWidth / 16][4], written[4];
+  // What 16 rows need of the step: their write strengths as operand a, and the decays of the thread's slots.
+  struct Move {
+    uint32_t written[4];
+    float decay[2];
+    __device__ __forceinline__ Move(const bf16* strengths, const float* decays, int sub, int thread) {
+      const int lane = thread % 32, warp = thread / 32;
+      load_a_trans(written, strengths, warp * 16, sub * kSub);
+      decay[0] = decays[sub * kSlots + warp * 16 + lane / 4];
+      decay[1] = decays[sub * kSlots + warp * 16 + lane / 4 + 8];
+    }
+  };
+
+  // Starts: out [slots, 16 rows] = state . rows `sub` of `reading`, and state = decay * state + strengths^T rows of
+  // `writing`. Then `answered` waits for out and `settle` for the state.
+  __device__ __forceinline__ void start(const bf16* reading, const bf16* writing, const Move& move, int sub,
+                                        float (&out)[2][4]) {
+    uint32_t a[kWidth / 16][4];
 #pragma unroll
     for (int k = 0; k < kWidth / 16; ++k)
 #pragma unroll
       for (int i = 0; i < 4; ++i)
         a[k][i] = pack_bf16(x[2 * k + i / 2][i % 2 * 2], x[2 * k + i / 2][i % 2 * 2 + 1]);
-    load_a_trans(written, strengths, warp * 16, sub * kSub);
+#pragma unroll
+    for (int n = 0; n < kWidth / 8; ++n)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) x[n][i] *= move.decay[i / 2];
 #pragma unroll
     for (int n = 0; n < 2; ++n)
 #pragma unroll
       for (int i = 0; i < 4; ++i) out[n][i] = 0.0f;
-#pragma unroll
-    for (int n = 0; n < kWidth / 8; ++n) {
-      x[n][0] *= d0;
-      x[n][1] *= d0;
-      x[n][2] *= d1;
-      x[n][3] *= d1;
-    }
+    const auto rows = row_operand(reading, sub * kSub, 0);
     wgmma_begin();
 #pragma unroll
-    for (int k = 0; k < kWidth / 16; ++k)
-      wgmma<false>(out, a[k], row_operand(reading + k / 4 * kStepTile, sub * kSub, k % 4 * 16));
+    for (int k = 0; k < kWidth / 16; ++k) wgmma<false>(out, a[k], advance(rows, k / 4 * kStepTile + k % 4 * 16));
     wgmma_commit();
-    wgmma<true>(x, written, column_operand(writing, sub * kSub, kStepTile));
+    wgmma<true>(x, move.written, column_operand(writing, sub * kSub, kStepTile));
     wgmma_commit();
+  }
+  __device__ __forceinline__ void answered(float (&out)[2][4]) {
     wgmma_wait<1>();
     wgmma_arrived(out);
   }
@@ -128,22 +133,29 @@ struct OutState {
   static constexpr int kGroups = kWidth / 64;
   float x[kGroups][kSlots / 8][4];
 
-  // out [channels, 16 rows] = state . slots of the 16 rows `sub`, plus weights [16, 16] times the rows' own
-  // values; then state = decay * state + rows^T strengths.
-  __device__ __forceinline__ void step(const bf16* slots, const bf16* weights, const bf16* rows,
-                                       const bf16* strengths, const float* decay, int sub, int warp,
-                                       float (&out)[kGroups][2][4]) {
-    const int lane = threadIdx.x % 32;
-    uint32_t own[kGroups][4], pairs[4], a[kGroups][kSlots / 16][4];
-    ldmatrix_x4(pairs, weights + (sub * kSub + (lane & 7) + (lane >> 4) * 8) * kWeightPitch + (lane & 8));
+  // What 16 rows need of the step: their own values and the weights of their pairs as operands.
+  struct Move {
+    uint32_t own[kGroups][4], pairs[4];
+    __device__ __forceinline__ Move(const bf16* rows, const bf16* weights, int sub, int thread) {
+      const int lane = thread % 32, warp = thread / 32;
+      ldmatrix_x4(pairs, weights + (sub * kSub + (lane & 7) + (lane >> 4) * 8) * kWeightPitch + (lane & 8));
+#pragma unroll
+      for (int c = 0; c < kGroups; ++c) load_a_trans(own[c], rows + c * kStepTile, warp * 16, sub * kSub);
+    }
+  };
+
+  // Starts: out [channels, 16 rows] = state . slots of the 16 rows `sub`, plus weights [16, 16] times the rows' own
+  // values; and state = decay * state + rows^T strengths. Then as for InState.
+  __device__ __forceinline__ void start(const bf16* slots, const bf16* strengths, const float* decays,
+                                        const Move& move, int sub, int thread, float (&out)[kGroups][2][4]) {
+    uint32_t a[kGroups][kSlots / 16][4];
 #pragma unroll
     for (int c = 0; c < kGroups; ++c) {
-      load_a_trans(own[c], rows + c * kStepTile, warp * 16, sub * kSub);
 #pragma unroll
       for (int n = 0; n < 2; ++n) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) out[c][n][i] = 0.0f;
-        mma(out[c][n], own[c], pairs[2 * n], pairs[2 * n + 1]);
+        mma(out[c][n], move.own[c], move.pairs[2 * n], move.pairs[2 * n + 1]);
       }
 #pragma unroll
       for (int k = 0; k < kSlots / 16; ++k)
@@ -151,9 +163,10 @@ struct OutState {
         for (int i = 0; i < 4; ++i)
           a[c][k][i] = pack_bf16(x[c][2 * k + i / 2][i % 2 * 2], x[c][2 * k + i / 2][i % 2 * 2 + 1]);
     }
+    decays += sub * kSlots + thread % 4 * 2;
 #pragma unroll
     for (int n = 0; n < kSlots / 8; ++n) {
-      const float2 d = *reinterpret_cast<const float2*>(decay + n * 8 + lane % 4 * 2);
+      const float2 d = *reinterpret_cast<const float2*>(decays + n * 8);
 #pragma unroll
       for (int c = 0; c < kGroups; ++c) {
         x[c][n][0] *= d.x;
@@ -162,17 +175,19 @@ struct OutState {
         x[c][n][3] *= d.y;
       }
     }
+    const auto rows = row_operand(slots, sub * kSub, 0);
     wgmma_begin();
 #pragma unroll
     for (int c = 0; c < kGroups; ++c)
 #pragma unroll
-      for (int k = 0; k < kSlots / 16; ++k)
-        wgmma<false>(out[c], a[c][k], row_operand(slots, sub * kSub, k * 16));
+      for (int k = 0; k < kSlots / 16; ++k) wgmma<false>(out[c], a[c][k], advance(rows, k * 16));
     wgmma_commit();
 #pragma unroll
     for (int c = 0; c < kGroups; ++c)
-      wgmma<true>(x[c], own[c], column_operand(strengths, sub * kSub, kStepTile));
+      wgmma<true>(x[c], move.own[c], column_operand(strengths, sub * kSub, kStepTile));
     wgmma_commit();
+  }
+  __device__ __forceinline__ void answered(float (&out)[kGroups][2][4]) {
     wgmma_wait<1>();
 #pragma unroll
     for (int c = 0; c < kGroups; ++c) wgmma_arrived(out[c]);
@@ -273,33 +288,35 @@ __device__ __forceinline__ void send_partial(const float (&out)[2][4], float* pa
   store_async(to + kRole * 16, barrier, out[1]);
 }
 
-// Products over the slice of rows `sub` of `reading` with the same rows of `writing`, [16, 16], to their owner
-// as a warp's products leave them: reading row lane / 4 (+ 8), written row 8 n + lane % 4 * 2 (+ 1).
+// Products over the slice of 16 rows of `reading` with the same rows of `writing`, [16, 16], as a warp's products leave them:
+// reading row lane / 4 (+ 8), written row 8 n + lane % 4 * 2 (+ 1). In quarters, which fill the time of other products.
 template <int kWidth>
-__device__ __forceinline__ void send_pairs(const bf16* reading, const bf16* writing, int sub, float* pairs,
-                                           uint64_t* ready, int owner) {
-  const int lane = threadIdx.x % 32;
-  float acc[2][4] = {};
+struct Pairs {
+  float x[2][4] = {};
+  __device__ __forceinline__ void add(const bf16* reading, const bf16* writing, int sub, int quarter) {
 #pragma unroll
-  for (int k = 0; k < kWidth / 16; ++k) {
-    uint32_t fa[4], fb[4];
-    load_a(fa, reading + k / 4 * kStepTile, sub * kSub, k % 4 * 16);
-    load_b(fb, writing + k / 4 * kStepTile, sub * kSub, k % 4 * 16);
-    mma(acc[0], fa, fb[0], fb[1]);
-    mma(acc[1], fa, fb[2], fb[3]);
+    for (int i = 0; i < kWidth / 64; ++i) {
+      const int k = quarter * (kWidth / 64) + i;
+      uint32_t fa[4], fb[4];
+      load_a(fa, reading + k / 4 * kStepTile, sub * kSub, k % 4 * 16);
+      load_b(fb, writing + k / 4 * kStepTile, sub * kSub, k % 4 * 16);
+      mma(x[0], fa, fb[0], fb[1]);
+      mma(x[1], fa, fb[2], fb[3]);
+    }
   }
-  const uint32_t to = remote_address(pairs + lane * 4, owner), barrier = remote_address(ready, owner);
-  store_async(to, barrier, acc[0]);
-  store_async(to + 32 * 16, barrier, acc[1]);
-}
+  // To the block that owns the rows; the address and the barrier as they lie in this one.
+  __device__ __forceinline__ void send(float* pairs, uint64_t* ready, int owner) const {
+    const uint32_t to = remote_address(pairs + threadIdx.x % 32 * 4, owner), barrier = remote_address(ready, owner);
+    store_async(to, barrier, x[0]);
+    store_async(to + 32 * 16, barrier, x[1]);
+  }
+};
 
-// [channels, 16 rows] of the role to global memory; the first `rows` of the 16 exist. `stage`: the warp's own
-// kStagePitch * 16 elements, through which the matrix is turned and the stores become 16 bytes wide.
+// [channels, 16 rows] of the role to global memory in two steps: `stage_rows` turns the matrix in the warp's own kStagePitch *
+// 16 elements, `store_rows` makes stores of 16 bytes of it; the first `rows` of the 16 exist.
 constexpr int kStagePitch = 40;
 template <int kGroups>
-__device__ __forceinline__ void store_rows(const float (&out)[kGroups][2][4], bf16* stage, int warp, bf16* to,
-                                           int64_t stride, int64_t rows) {
-  const int lane = threadIdx.x % 32;
+__device__ __forceinline__ void stage_rows(const float (&out)[kGroups][2][4], bf16* stage, int lane) {
   __syncwarp();
 #pragma unroll
   for (int c = 0; c < kGroups; ++c)
@@ -307,6 +324,10 @@ __device__ __forceinline__ void store_rows(const float (&out)[kGroups][2][4], bf
                       pack_bf16(out[c][0][0], out[c][0][1]), pack_bf16(out[c][0][2], out[c][0][3]),
                       pack_bf16(out[c][1][0], out[c][1][1]), pack_bf16(out[c][1][2], out[c][1][3]));
   __syncwarp();
+}
+template <int kGroups>
+__device__ __forceinline__ void store_rows(const bf16* stage, int thread, bf16* to, int64_t stride, int64_t rows) {
+  const int lane = thread % 32, warp = thread / 32;
 #pragma unroll
   for (int i = 0; i < kGroups; ++i) {
     const int part = lane + 32 * i, row = part / (2 * kGroups), at = part % (2 * kGroups);

@@ -46,6 +46,11 @@ inline void load_box(bf16* to, const TensorMap& map, int column, int row, uint64
   arrive(*barrier, -map.box_rows * kTile * 2, false);
 }
 
+inline void load_bytes(void* to, const void* from, int bytes, uint64_t* barrier) {
+  std::memcpy(to, from, bytes);
+  arrive(*barrier, -bytes, false);
+}
+
 inline void store_counted(uint32_t address, uint32_t barrier, const void* from, int bytes) {
   if (address % bytes) {
     std::printf("a store of %d bytes that is not aligned\n", bytes);

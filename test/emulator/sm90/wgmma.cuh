@@ -15,6 +15,8 @@ inline Operand column_operand(const bf16* tile, int row, int tile_elements) {
   return {tile + row * kTile, tile_elements * 2};
 }
 
+inline Operand advance(Operand x, int elements) { return {x.start + elements, x.leading_bytes}; }
+
 inline void wgmma_begin() {}
 inline void wgmma_commit() {}
 template <int kPending>
