@@ -1,6 +1,6 @@
 import { GsaError, expected, show } from '../native/errors.js';
 import { exec } from '../tensor/exec.js';
-import { noGrad, setRecorder, type Recorder, type Vjp } from '../tensor/recorder.js';
+import { noGrad, setRecorder, type Recorder, type Remake, type Vjp } from '../tensor/recorder.js';
 import { keep, scope } from '../tensor/scope.js';
 import { sameShape, shapeText } from '../tensor/shape.js';
 import { Tensor } from '../tensor/tensor.js';
@@ -8,11 +8,21 @@ import { Tensor } from '../tensor/tensor.js';
 /** Where a gradient goes: to a leaf (a tensor with requiresGrad) or to output `output` of entry `entry`. */
 type Target = { readonly leaf: Tensor } | { readonly entry: number; readonly output: number } | null;
 
+/** An output of `entry` that is made again instead of kept: number `place` of what its rule makes. */
+interface Again {
+  readonly entry: Entry;
+  readonly place: number;
+}
+
 interface Entry {
   readonly op: string;
   readonly inputs: readonly Target[];
-  readonly saved: readonly Tensor[];
+  readonly saved: readonly (Tensor | Again)[];
   readonly vjp: Vjp;
+  readonly remake: Remake | null;
+  /** What `remake` has made, while entries that want it are to come: `users` of them. */
+  made: readonly Tensor[] | null;
+  users: number;
   /** Gradients with respect to the outputs that have arrived so far. */
   readonly grads: (Arrived | null)[];
 }
@@ -37,10 +47,18 @@ interface Link {
  *     const tape = new Tape();
  *     const loss = tape.run(() => model.loss(tokens, labels));
  *     tape.backward(loss);            // fills .grad of every parameter that took part
+ *
+ * With `recompute` it does not keep what is quickly made again from what it keeps anyway (outputs of norms, activations and
+ * gates; never of products): less memory for some more time, and the same gradients to the last bit.
  */
 export class Tape implements Recorder {
+  readonly #recompute: boolean;
   #entries: Entry[] = [];
   #generation = 0;
+
+  constructor(options: { recompute?: boolean } = {}) {
+    this.#recompute = options.recompute ?? false;
+  }
 
   /** Runs `body` with its ops recorded. Tensors made in it and not returned are disposed, as in scope(); what the backward
    * needs is kept by the tape until backward() or dispose(). */
@@ -82,13 +100,35 @@ export class Tape implements Recorder {
     outputs: readonly Tensor[],
     saved: readonly Tensor[],
     vjp: Vjp,
+    remake?: Remake,
   ): void {
     const targets = inputs.map((t) => this.#target(t));
-    const held = saved.map((t) => keep(t.alias()));
+    const held = saved.map((t) => this.#again(t) ?? keep(t.alias()));
+    for (const one of held) if (!(one instanceof Tensor)) one.entry.users++;
     const entry = this.#entries.length;
     const generation = this.#generation;
     outputs.forEach((t, output) => (t.gradLink = { tape: this, generation, entry, output } satisfies Link));
-    this.#entries.push({ op, inputs: targets, saved: held, vjp, grads: outputs.map(() => null) });
+    const grads = outputs.map(() => null);
+    this.#entries.push({
+      op,
+      inputs: targets,
+      saved: held,
+      vjp,
+      remake: remake ?? null,
+      made: null,
+      users: 0,
+      grads,
+    });
+  }
+
+  /** Where `tensor` can be made again; null where it is to be kept. */
+  #again(tensor: Tensor): Again | null {
+    if (!this.#recompute) return null;
+    const target = this.#target(tensor);
+    if (target === null || 'leaf' in target) return null;
+    const entry = this.#entries[target.entry]!;
+    const place = entry.remake?.of.indexOf(target.output) ?? -1;
+    return place < 0 ? null : { entry, place };
   }
 
   /** Adds d(loss)/d(leaf) to `.grad` of every leaf that took part, and forgets the recording. `seed` is the gradient of
@@ -135,10 +175,11 @@ export class Tape implements Recorder {
     try {
       if (entry.grads.every((g) => g === null)) return;
       const into = entry.inputs.map((t) => (t && 'leaf' in t && !t.leaf.disposed ? t.leaf.grad : null));
+      const saved = savedBy(entry);
       const grads = scope(() =>
         entry.vjp(
           entry.grads.map((g) => g?.tensor ?? null),
-          entry.saved,
+          saved,
           entry.inputs.map((t) => t !== null),
           into,
         ),
@@ -205,10 +246,29 @@ export class Tape implements Recorder {
   }
 }
 
+/** What an entry saved, and what it can make again made. */
+function savedBy(entry: Entry): readonly Tensor[] {
+  return entry.saved.map((one) => {
+    if (one instanceof Tensor) return one;
+    const from = one.entry;
+    from.made ??= scope(() => from.remake!.make(savedBy(from))).map((tensor) => keep(tensor));
+    return from.made[one.place]!;
+  });
+}
+
 function release(entry: Entry): void {
-  for (const tensor of entry.saved) tensor.dispose();
+  for (const one of entry.saved) {
+    if (one instanceof Tensor) one.dispose();
+    else if (--one.entry.users === 0) disposeMade(one.entry);
+  }
+  disposeMade(entry);
   entry.grads.forEach((grad, i) => {
     grad?.tensor.dispose();
     entry.grads[i] = null;
   });
+}
+
+function disposeMade(entry: Entry): void {
+  for (const tensor of entry.made ?? []) tensor.dispose();
+  entry.made = null;
 }

@@ -22,6 +22,7 @@ export interface BenchOptions extends MeasureOptions {
   command: string;
   /** train: also where the time of a step goes, op by op. Default false. */
   budget?: boolean;
+  recompute?: boolean;
   /** Measure the device's rates on small work: for tests of what is around it. Default false. */
   smallPeaks?: boolean;
 }
@@ -41,12 +42,20 @@ const RUNS: Readonly<Record<BenchKind, Run>> = {
  * @throws GsaError INVALID_ARGUMENT for an unknown kind or a malformed shape, and what the ops throw */
 export async function runBench(kind: BenchKind, options: BenchOptions): Promise<BenchReport> {
   if (!Object.hasOwn(RUNS, kind)) throw expected(`one of ${BENCH_KINDS.join(', ')}`, 'kind', kind, 'bench');
-  const { device, shapes = SHAPES[kind][device.backend], command, smallPeaks, budget, ...rest } = options;
+  const {
+    device,
+    shapes = SHAPES[kind][device.backend],
+    command,
+    smallPeaks,
+    budget,
+    recompute,
+    ...rest
+  } = options;
   const { dtype = device.backend === 'cuda' ? 'bfloat16' : 'float32', ...measure } = rest;
   const watch = stopwatch(device);
   try {
     const peaks = measurePeaks(device, dtype, watch, smallPeaks);
-    const context: BenchContext = { device, dtype, watch, measure, peaks, budget };
+    const context: BenchContext = { device, dtype, watch, measure, peaks, budget, recompute };
     return benchReport(kind, context, command, await RUNS[kind](context, shapes));
   } finally {
     watch.dispose();

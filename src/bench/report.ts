@@ -16,6 +16,8 @@ export interface BenchContext {
   readonly peaks: Peaks;
   /** train: also where the time of a step goes, op by op. */
   readonly budget?: boolean;
+  /** train: make activations again in the backward instead of keeping them. */
+  readonly recompute?: boolean;
 }
 
 export interface BenchResult {

@@ -37,7 +37,7 @@ function makeBatch(device: Device, { V, B, T }: TrainShape): Batch {
 class Step {
   readonly optimizer: AdamW;
   readonly #parameters: readonly Tensor[];
-  readonly #tape = new Tape();
+  readonly #tape: Tape;
   #loss: Tensor | null = null;
   /** Mean loss of each step, to be read when the clock has stopped. */
   readonly losses: Tensor[] = [];
@@ -45,7 +45,9 @@ class Step {
   constructor(
     readonly model: GSAForCausalLM,
     readonly batch: Batch,
+    recompute: boolean,
   ) {
+    this.#tape = new Tape({ recompute });
     this.#parameters = model.parameters();
     this.optimizer = new AdamW(decayGroups(model.namedParameters(), 0.01), { lr: 3e-4, betas: [0.9, 0.95] });
   }
@@ -199,7 +201,7 @@ function benchShape(context: BenchContext, shape: TrainShape): BenchResult[] {
   const { B, T } = shape;
   return scope(() => {
     using model = GSAForCausalLM.create(modelConfig(shape), { device, dtype, seed: 1 });
-    const step = new Step(model, makeBatch(device, shape));
+    const step = new Step(model, makeBatch(device, shape), context.recompute ?? false);
     try {
       device.memory({ resetPeak: true });
       const wall: number[] = [];
@@ -224,9 +226,11 @@ function benchShape(context: BenchContext, shape: TrainShape): BenchResult[] {
         : undefined;
       const checks = checkModel(step);
       const name = shapeName(shape);
+      const variant = context.recompute ? { variant: 'recompute' } : {};
       const whole = {
         name: 'training step',
         shape: name,
+        ...variant,
         timing: total,
         figures,
         checks,
@@ -237,6 +241,7 @@ function benchShape(context: BenchContext, shape: TrainShape): BenchResult[] {
         ...phases.map((timing, i) => ({
           name: `training step: ${PHASES[i]}`,
           shape: name,
+          ...variant,
           timing,
           figures: { ofStep: timing.medianMs / total.medianMs },
           checks,

@@ -42,25 +42,34 @@ export function swigluHalves(x: Tensor): Tensor {
   if (!Number.isInteger(width))
     throw refuse('swigluHalves', 'an even last dimension', 'x', `shape ${shapeText(x.shape)}`);
   const rows = rowCount(x.shape);
-  const y = emptyBeside(x, [...x.shape.slice(0, -1), width]);
-  {
+  const forward = (x: Tensor): Tensor => {
+    const y = emptyBeside(x, [...x.shape.slice(0, -1), width]);
     using joined = halves(x, rows, width);
     using y2 = y.view([rows, width]);
     exec('swiglu_fwd', { gate: joined.first, up: joined.second }, { y: y2 }, {});
-  }
-  record('swigluHalves', [x], [y], [x], ([dy], [x]) => {
-    const dx = Tensor.emptyLike(x!);
-    using from = halves(x!, rows, width);
-    using to = halves(dx, rows, width);
-    using dy2 = dy!.view([rows, width]);
-    exec(
-      'swiglu_bwd',
-      { dy: dy2, gate: from.first, up: from.second },
-      { dgate: to.first, dup: to.second },
-      {},
-    );
-    return [dx];
-  });
+    return y;
+  };
+  const y = forward(x);
+  record(
+    'swigluHalves',
+    [x],
+    [y],
+    [x],
+    ([dy], [x]) => {
+      const dx = Tensor.emptyLike(x!);
+      using from = halves(x!, rows, width);
+      using to = halves(dx, rows, width);
+      using dy2 = dy!.view([rows, width]);
+      exec(
+        'swiglu_bwd',
+        { dy: dy2, gate: from.first, up: from.second },
+        { dgate: to.first, dup: to.second },
+        {},
+      );
+      return [dx];
+    },
+    { of: [0], make: ([x]) => [forward(x!)] },
+  );
   return y;
 }
 

@@ -33,22 +33,33 @@ export function gsaInputs(
   const normalizer = checkNumber(op, 'normalizer', shape.normalizer ?? 8, 'a number above 0', (n) => n > 0);
   checkTensor(op, 'x', x, { shape: [null, null, HQ * K + H * K + H * V + H * M] });
   const [B, T] = x.shape as [number, number, number];
-  const outputs = {
-    q: emptyBeside(x, [B, T, HQ, K]),
-    k: emptyBeside(x, [B, T, H, K]),
-    v: emptyBeside(x, [B, T, H, V]),
-    g: emptyBeside(x, [B, T, H, M], 'float32'),
-    s: emptyBeside(x, [B, T, H, M], 'float32'),
+  const forward = (x: Tensor) => {
+    const outputs = {
+      q: emptyBeside(x, [B, T, HQ, K]),
+      k: emptyBeside(x, [B, T, H, K]),
+      v: emptyBeside(x, [B, T, H, V]),
+      g: emptyBeside(x, [B, T, H, M], 'float32'),
+      s: emptyBeside(x, [B, T, H, M], 'float32'),
+    };
+    exec('gsa_inputs_fwd', { x }, outputs, { normalizer });
+    return outputs;
   };
-  exec('gsa_inputs_fwd', { x }, outputs, { normalizer });
+  const outputs = forward(x);
   const shapes = Object.values(outputs).map((t) => ({ shape: t.shape, dtype: t.dtype }));
-  record(op, [x], Object.values(outputs), [x], (arrived, [x]) => {
-    const [dq, dk, dv, dg, ds] = arrived.map(
-      (d, i) => d ?? Tensor.zeros(shapes[i]!.shape, { dtype: shapes[i]!.dtype, device: x!.device }),
-    );
-    const dx = Tensor.emptyLike(x!);
-    exec('gsa_inputs_bwd', { dq, dk, dv, dg, ds, x }, { dx }, { normalizer });
-    return [dx];
-  });
+  record(
+    op,
+    [x],
+    Object.values(outputs),
+    [x],
+    (arrived, [x]) => {
+      const [dq, dk, dv, dg, ds] = arrived.map(
+        (d, i) => d ?? Tensor.zeros(shapes[i]!.shape, { dtype: shapes[i]!.dtype, device: x!.device }),
+      );
+      const dx = Tensor.emptyLike(x!);
+      exec('gsa_inputs_bwd', { dq, dk, dv, dg, ds, x }, { dx }, { normalizer });
+      return [dx];
+    },
+    { of: [0, 1, 2, 3, 4], make: ([x]) => Object.values(forward(x!)) },
+  );
   return outputs;
 }

@@ -72,6 +72,16 @@ export function rmsNorm(
         ? [dx.alias(), dx.alias(), dweight]
         : [needs[0] ? dx : null, needs[1] ? dx : null, dweight];
     },
+    {
+      of: [0],
+      // From h as it was stored, which is what was normalised.
+      make: ([h, , weight]) => {
+        const again = Tensor.emptyLike(h!);
+        using scratch = emptyBeside(h!, [rows], 'float32');
+        exec('rmsnorm_fwd', { x: h, weight }, { y: again, rstd: scratch }, { eps, silu: +silu });
+        return [again];
+      },
+    },
   );
   return sum ? { y, h: sum } : y;
 }

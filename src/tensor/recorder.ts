@@ -12,6 +12,13 @@ export type Vjp = (
   into: readonly (Tensor | null)[],
 ) => readonly (Tensor | null)[];
 
+/** How an op makes some of its outputs again from what it saves, bit for bit, for less time than keeping them is worth
+ * memory: output `of[i]` is make(saved)[i]. */
+export interface Remake {
+  readonly of: readonly number[];
+  readonly make: (saved: readonly Tensor[]) => readonly Tensor[];
+}
+
 /** Something that listens to ops: the autograd tape. Ops know only this interface, so that they stand below it. */
 export interface Recorder {
   wants(tensor: Tensor): boolean;
@@ -21,6 +28,7 @@ export interface Recorder {
     outputs: readonly Tensor[],
     saved: readonly Tensor[],
     vjp: Vjp,
+    remake?: Remake,
   ): void;
 }
 
@@ -38,13 +46,15 @@ export function recording(inputs: readonly (Tensor | null | undefined)[]): boole
   return active !== null && inputs.some((t) => t != null && active!.wants(t));
 }
 
-/** Called by every differentiable op after its forward. `saved` may contain inputs and outputs. */
+/** Called by every differentiable op after its forward. `saved` may contain inputs and outputs. With `remake` a recorder may
+ * drop outputs that later ops save, and make them again. */
 export function record(
   op: string,
   inputs: readonly (Tensor | null | undefined)[],
   outputs: readonly Tensor[],
   saved: readonly Tensor[],
   vjp: Vjp,
+  remake?: Remake,
 ): void {
   if (!recording(inputs)) return;
   active!.record(
@@ -53,6 +63,7 @@ export function record(
     outputs,
     saved,
     vjp,
+    remake,
   );
 }
 

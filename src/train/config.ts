@@ -178,6 +178,7 @@ const FREE = [
   'checkpoint',
   'sample',
   'output',
+  'recompute',
   'threads',
   'maxNonFinite',
 ];

@@ -136,6 +136,13 @@ export const trainSchema = z.strictObject({
     .describe(
       'What weights and activations are held and computed in; bfloat16 (CUDA only) keeps float32 master copies.',
     ),
+  recompute: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Make the outputs of norms, SwiGLU and the activations of attention again in the backward pass instead of keeping ' +
+        'them: less memory, for long sequences, and a few percent more time; the results are the same.',
+    ),
   threads: z.int().min(1).max(1024).optional().describe('CPU threads; every core when absent.'),
   maxNonFinite: positive
     .default(5)

@@ -39,13 +39,14 @@ const OPTIMIZER_FILE = 'optimizer.safetensors';
 export class Trainer {
   readonly model: GSAForCausalLM;
   readonly optimizer: AdamW;
-  readonly #tape = new Tape();
+  readonly #tape: Tape;
   readonly #clip: number;
   readonly #parameters: readonly Tensor[];
   #underWay: StepUnderWay | null = null;
 
   constructor(model: GSAForCausalLM, config: TrainConfig) {
     this.model = model;
+    this.#tape = new Tape({ recompute: config.recompute });
     this.#parameters = model.parameters();
     const { lr, betas, eps, weightDecay, clip } = config.optimizer;
     this.optimizer = new AdamW(decayGroups(model.namedParameters(), weightDecay), {

@@ -10,6 +10,7 @@ interface Flags {
   seconds?: number;
   list?: boolean;
   budget?: boolean;
+  recompute?: boolean;
   /** True: on stdout; a string: into that file. */
   json?: boolean | string;
 }
@@ -39,6 +40,7 @@ export function command(): Command {
       list,
     )
     .option('--seconds <n>', 'time for each case (default: 1, on CUDA 0.2)', decimal(0, 3600))
+    .option('--recompute', 'train: activations are made again in the backward instead of kept')
     .option('--budget', 'train: also where the time of one step goes, op by op, beside the least it could be')
     .option('--list', 'print the shapes that this kind has without --shapes, and end')
     .option('--json [file]', 'results as JSON: on stdout, or into a file beside the table on stdout')
@@ -57,13 +59,15 @@ async function run(kind: BenchKind, flags: Flags): Promise<void> {
     output.result({ kind, shapes }, shapes.join('\n'));
     return;
   }
-  if (flags.budget && kind !== 'train') throw expected('the kind "train"', '--budget', kind, 'bench');
+  for (const flag of ['budget', 'recompute'] as const)
+    if (flags[flag] && kind !== 'train') throw expected('the kind "train"', `--${flag}`, kind, 'bench');
   const on = device(flags.device);
   const report = await runBench(kind, {
     device: on,
     dtype: flags.dtype,
     shapes: flags.shapes,
     budget: flags.budget,
+    recompute: flags.recompute,
     budgetMs: (flags.seconds ?? SECONDS[on.backend]) * 1e3,
     command: ['flash-gsa', ...process.argv.slice(2)].join(' '),
   });

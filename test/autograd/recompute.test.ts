@@ -1,0 +1,180 @@
+import test from 'ava';
+import { Tape } from '#src/autograd/tape.js';
+import { GSAForCausalLM } from '#src/models/gsa.js';
+import { native } from '#src/native/load.js';
+import { rmsNorm, sum, swigluHalves } from '#src/ops/index.js';
+import { record } from '#src/tensor/recorder.js';
+import { scope } from '#src/tensor/scope.js';
+import { Tensor } from '#src/tensor/tensor.js';
+import { testDevices } from '../devices.js';
+import { assertNoLeak } from '../leaks.js';
+
+const SMALL = {
+  vocab_size: 61,
+  hidden_size: 48,
+  num_hidden_layers: 3,
+  num_heads: 4,
+  num_kv_heads: 2,
+  num_slots: 7,
+  intermediate_size: 80,
+  initializer_range: 0.3,
+};
+const [B, T] = [2, 70];
+
+for (const dev of testDevices()) {
+  const device = dev;
+
+  /** Gradients of all parameters, and the memory that was held between forward and backward. */
+  function passes(config: object, recompute: boolean): { grads: Float32Array[]; held: number; loss: number } {
+    using model = GSAForCausalLM.create({ ...SMALL, ...config }, { device, seed: 5 });
+    using tape = new Tape({ recompute });
+    return scope(() => {
+      const draw = (shift: number) =>
+        Tensor.from(
+          Int32Array.from({ length: B * T }, (_, i) => (i * 7 + shift + ((i * i) % 11)) % SMALL.vocab_size),
+          [B, T],
+          { device },
+        );
+      const [ids, labels] = [draw(0), draw(3)];
+      const before = device.memory().currentBytes;
+      const { loss } = tape.run(() => model.loss(ids, labels));
+      const held = device.memory().currentBytes - before;
+      tape.backward(loss);
+      return { grads: model.parameters().map((p) => p.grad!.toFloat32()), held, loss: loss.item() };
+    });
+  }
+
+  for (const [name, config] of [
+    ['as published', {}],
+    ['with short convolutions and tied embeddings', { use_short_conv: true, tie_word_embeddings: true }],
+  ] as const)
+    test.serial(`${dev} made again, the same gradients to the last bit and less held, model ${name}`, (t) => {
+      assertNoLeak(t, () => {
+        const [kept, again] = [passes(config, false), passes(config, true)];
+        t.is(again.loss, kept.loss);
+        t.deepEqual(again.grads, kept.grads);
+        t.log(`${again.held} bytes instead of ${kept.held}`);
+        t.true(again.held < 0.8 * kept.held);
+      });
+    });
+
+  test.serial(
+    `${dev} what is made again for several ops is made once, and freed with the last of them`,
+    (t) => {
+      assertNoLeak(t, () => {
+        using x = Tensor.randn([3, 8], { device, seed: 1 });
+        x.requiresGrad = true;
+        using tape = new Tape({ recompute: true });
+        let made = 0;
+        const like = (a: Tensor, values: Float32Array): Tensor => Tensor.from(values, a.shape, { device });
+        const double = (a: Tensor): Tensor => (
+          made++,
+          like(
+            a,
+            a.toFloat32().map((v) => 2 * v),
+          )
+        );
+        const twice = (a: Tensor): Tensor => {
+          const y = double(a);
+          const again = { of: [0], make: ([from]: readonly Tensor[]) => [double(from!)] };
+          record(
+            'twice',
+            [a],
+            [y],
+            [a],
+            ([dy]) => [
+              like(
+                dy!,
+                dy!.toFloat32().map((v) => 2 * v),
+              ),
+            ],
+            again,
+          );
+          return y;
+        };
+        const square = (a: Tensor): Tensor => {
+          const y = like(
+            a,
+            a.toFloat32().map((v) => v * v),
+          );
+          record('square', [a], [y], [a], ([dy], [a]) => {
+            const values = a!.toFloat32();
+            return [
+              like(
+                dy!,
+                dy!.toFloat32().map((v, i) => 2 * v * values[i]!),
+              ),
+            ];
+          });
+          return y;
+        };
+        scope(() => {
+          const ends = tape.run(() => {
+            const middle = twice(x);
+            const four = twice(middle); // made from what is made again itself
+            return [sum(square(middle)), sum(square(four))];
+          });
+          const seeds = [1, 1.25].map((v) => Tensor.full([], v, { device }));
+          const { alive } = native().leaks();
+          tape.backward(ends, seeds);
+          t.is(native().leaks().alive, alive + 1, 'nothing of what was made is left, the gradient came');
+        });
+        // d/dx of 4x² and of 16x² times 1.25.
+        const values = x.toFloat32();
+        for (const [i, v] of x.grad!.toFloat32().entries())
+          t.true(Math.abs(v - 48 * values[i]!) <= 1e-5 * Math.abs(v), `${i}`);
+        t.is(made, 4, 'each twice: forward and again');
+        t.is(tape.length, 0);
+      });
+    },
+  );
+
+  test.serial(
+    `${dev} without a recompute the outputs are kept, and both ways agree op by op: rmsNorm, swiglu`,
+    (t) => {
+      assertNoLeak(t, () => {
+        const run = (recompute: boolean) =>
+          scope(() => {
+            using tape = new Tape({ recompute });
+            const x = Tensor.randn([5, 16], { device, seed: 2 });
+            const r = Tensor.randn([5, 16], { device, seed: 3 });
+            const w = Tensor.randn([16], { device, seed: 4 });
+            for (const leaf of [x, r, w]) leaf.requiresGrad = true;
+            const loss = tape.run(() => {
+              const { y, h } = rmsNorm(x, w, { residual: r });
+              const half = h.narrow(1, 0, 8).contiguousCopy(); // in no tape
+              const { y: z } = rmsNorm(swigluHalves(y), null, { residual: half });
+              return sum(z);
+            });
+            tape.backward(loss);
+            return [x, r, w].map((leaf) => leaf.grad!.toFloat32());
+          });
+        t.deepEqual(run(true), run(false));
+      });
+    },
+  );
+
+  test.serial(`${dev} a failure while something is made again frees all and passes through`, (t) => {
+    assertNoLeak(t, () => {
+      using x = Tensor.randn([4], { device, seed: 1 });
+      x.requiresGrad = true;
+      using tape = new Tape({ recompute: true });
+      const loss = tape.run(() => {
+        const y = Tensor.zeros([4], { device });
+        record('fails', [x], [y], [x], ([dy]) => [dy!.alias()], {
+          of: [0],
+          make: () => {
+            Tensor.zeros([4], { device });
+            throw new Error('made nothing');
+          },
+        });
+        const z = Tensor.zeros([], { device });
+        record('after', [y], [z], [y], (_, [y]) => [y!.alias()]);
+        return z;
+      });
+      t.throws(() => tape.backward(loss), { message: 'made nothing' });
+      loss.dispose();
+      t.is(tape.length, 0);
+    });
+  });
+}
