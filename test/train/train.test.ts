@@ -108,27 +108,28 @@ for (const { device, dtype } of testPlaces())
     t.deepEqual(losses(again), losses(kept));
   });
 
-test(`${device} ${dtype} an AbortSignal ends after the step under way with a checkpoint; going on gives the same losses to the last bit`, async (t) => {
-  const place = { device: String(device), dtype };
-  const [straight, broken] = [tempFolder(t), tempFolder(t)];
-  await train(tinyConfig(straight, place));
-  const controller = new AbortController();
-  const cut = await train(tinyConfig(broken, place), {
-    signal: controller.signal,
-    onEvent: (event) => event.type === 'step' && event.step === 5 && controller.abort(),
+for (const { device, dtype } of testPlaces())
+  test(`${device} ${dtype} an AbortSignal ends after the step under way with a checkpoint; going on gives the same losses to the last bit`, async (t) => {
+    const place = { device: String(device), dtype };
+    const [straight, broken] = [tempFolder(t), tempFolder(t)];
+    await train(tinyConfig(straight, place));
+    const controller = new AbortController();
+    const cut = await train(tinyConfig(broken, place), {
+      signal: controller.signal,
+      onEvent: (event) => event.type === 'step' && event.step === 5 && controller.abort(),
+    });
+    // Step 6 was under way when step 5 was told of.
+    t.deepEqual([cut.status, cut.step], ['interrupted', 6]);
+    t.true(cut.checkpoint.endsWith('step-000006'));
+    t.is(losses(broken).length, 6);
+    t.false(existsSync(join(broken, 'summary.json')));
+    t.is((await train(tinyConfig(broken, place), { start: 'resume' })).status, 'completed');
+    t.deepEqual(losses(broken), losses(straight));
+    t.deepEqual(
+      readMetrics(broken).evaluations.map((r) => r.validationLoss),
+      readMetrics(straight).evaluations.map((r) => r.validationLoss),
+    );
   });
-  // Step 6 was under way when step 5 was told of.
-  t.deepEqual([cut.status, cut.step], ['interrupted', 6]);
-  t.true(cut.checkpoint.endsWith('step-000006'));
-  t.is(losses(broken).length, 6);
-  t.false(existsSync(join(broken, 'summary.json')));
-  t.is((await train(tinyConfig(broken, place), { start: 'resume' })).status, 'completed');
-  t.deepEqual(losses(broken), losses(straight));
-  t.deepEqual(
-    readMetrics(broken).evaluations.map((r) => r.validationLoss),
-    readMetrics(straight).evaluations.map((r) => r.validationLoss),
-  );
-});
 
 test('a signal that came before the first step aborts with nothing left to clean up', async (t) => {
   const output = tempFolder(t);
