@@ -1,4 +1,5 @@
-// Functions of one instruction, of about 2 units in the last place; results below the smallest normal number are 0.
+// Functions of one instruction, of about 2 units in the last place; results below the smallest normal number
+// are 0.
 #pragma once
 
 namespace gsa::sm90 {

@@ -44,14 +44,16 @@ __device__ __forceinline__ void stmatrix_x4(bf16* p, uint32_t r0, uint32_t r1, u
 }
 
 // The same with every matrix transposed on its way.
-__device__ __forceinline__ void stmatrix_x4_trans(bf16* p, uint32_t r0, uint32_t r1, uint32_t r2, uint32_t r3) {
+__device__ __forceinline__ void stmatrix_x4_trans(bf16* p, uint32_t r0, uint32_t r1, uint32_t r2,
+                                                  uint32_t r3) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(shared_address(p)),
                "r"(r0), "r"(r1), "r"(r2), "r"(r3)
                : "memory");
 }
 
-// d [16, 8] += a [16, 8] b [8, 8] in TF32 (11 bits of mantissa, the range of float32). Of a, a thread holds row lane / 4 in
-// a[0] (+ 8 in a[1]) at k = lane % 4, the same at k + 4 in a[2], a[3]; of b, column lane / 4 at k = lane % 4 (+ 4).
+// d [16, 8] += a [16, 8] b [8, 8] in TF32 (11 bits of mantissa, the range of float32). Of a, a thread holds
+// row lane / 4 in a[0] (+ 8 in a[1]) at k = lane % 4, the same at k + 4 in a[2], a[3]; of b, column lane / 4
+// at k = lane % 4 (+ 4).
 __device__ __forceinline__ uint32_t to_tf32(float x) {
   uint32_t y;
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(y) : "f"(x));
@@ -74,25 +76,35 @@ __device__ __forceinline__ void mma(float (&d)[4], const uint32_t (&a)[4], uint3
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// In what follows `lane` is threadIdx.x % 32; a kernel that keeps it in a register gives it.
 // Operand a: rows [row, row + 16), k in [k, k + 16) of a tile that stores [row][k], or [k][row] (transposed).
-__device__ __forceinline__ void load_a(uint32_t (&a)[4], const bf16* tile, int row, int k) {
-  const int lane = threadIdx.x & 31;
+__device__ __forceinline__ void load_a(uint32_t (&a)[4], const bf16* tile, int row, int k, int lane) {
   ldmatrix_x4(a, tile + tile_offset(row + (lane & 15), k + (lane >> 4) * 8));
 }
-__device__ __forceinline__ void load_a_trans(uint32_t (&a)[4], const bf16* tile, int row, int k) {
-  const int lane = threadIdx.x & 31;
+__device__ __forceinline__ void load_a_trans(uint32_t (&a)[4], const bf16* tile, int row, int k, int lane) {
   ldmatrix_x4_trans(a, tile + tile_offset(k + (lane & 7) + (lane >> 4) * 8, row + (lane & 8)));
 }
 
 // Operand b for columns [n, n + 16): b[0], b[1] belong to the first eight, b[2], b[3] to the others. The tile
 // stores [n][k], or [k][n] (transposed).
-__device__ __forceinline__ void load_b(uint32_t (&b)[4], const bf16* tile, int n, int k) {
-  const int lane = threadIdx.x & 31;
+__device__ __forceinline__ void load_b(uint32_t (&b)[4], const bf16* tile, int n, int k, int lane) {
   ldmatrix_x4(b, tile + tile_offset(n + (lane & 7) + (lane >> 4) * 8, k + (lane & 8)));
 }
-__device__ __forceinline__ void load_b_trans(uint32_t (&b)[4], const bf16* tile, int n, int k) {
-  const int lane = threadIdx.x & 31;
+__device__ __forceinline__ void load_b_trans(uint32_t (&b)[4], const bf16* tile, int n, int k, int lane) {
   ldmatrix_x4_trans(b, tile + tile_offset(k + (lane & 15), n + (lane >> 4) * 8));
+}
+
+__device__ __forceinline__ void load_a(uint32_t (&a)[4], const bf16* tile, int row, int k) {
+  load_a(a, tile, row, k, threadIdx.x & 31);
+}
+__device__ __forceinline__ void load_a_trans(uint32_t (&a)[4], const bf16* tile, int row, int k) {
+  load_a_trans(a, tile, row, k, threadIdx.x & 31);
+}
+__device__ __forceinline__ void load_b(uint32_t (&b)[4], const bf16* tile, int n, int k) {
+  load_b(b, tile, n, k, threadIdx.x & 31);
+}
+__device__ __forceinline__ void load_b_trans(uint32_t (&b)[4], const bf16* tile, int n, int k) {
+  load_b_trans(b, tile, n, k, threadIdx.x & 31);
 }
 
 __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {

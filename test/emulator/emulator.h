@@ -123,7 +123,7 @@ T emulated_shuffle(T x, int mask) {
 #define __shfl_xor_sync(members, x, mask) emulated_shuffle(x, mask)
 inline void emulated_fence() {}
 #define __threadfence emulated_fence
-#define __expf expf
+#define __log2f log2f
 inline uint32_t __float_as_uint(float x) {
   uint32_t bits;
   std::memcpy(&bits, &x, 4);

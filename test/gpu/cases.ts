@@ -2,7 +2,7 @@
 // bfloat16: work for compute-sanitizer (sanitize.sh). Compares nothing itself; that is the test suites' part. What a
 // device refuses as UNSUPPORTED is counted.
 //
-//   node .build/test/gpu/cases.js [--device cuda:0] [--max-tokens 160] [--ops-only] [--only rmsNorm]
+//   node .build/test/gpu/cases.js [--device cuda:0] [--max-tokens 160] [--ops-only] [--gsa-only] [--only rmsNorm]
 import { parseArgs } from 'node:util';
 import { Tape } from '#src/autograd/tape.js';
 import { GSAForCausalLM } from '#src/models/index.js';
@@ -112,6 +112,7 @@ function main(): void {
       device: { type: 'string', default: 'cuda:0' },
       'max-tokens': { type: 'string', default: '160' },
       'ops-only': { type: 'boolean', default: false },
+      'gsa-only': { type: 'boolean', default: false },
       // The cases of one function of src/ops.
       only: { type: 'string' },
     },
@@ -126,9 +127,11 @@ function main(): void {
   let [ran, refused] = [0, 0];
   for (const dtype of ['float32', 'bfloat16'] as const) {
     const jobs: (() => void)[] = [
-      ...lists.flatMap((list) => list.cases.map((one) => () => runCase(one, on, dtype))),
+      ...(values['gsa-only']
+        ? []
+        : lists.flatMap((list) => list.cases.map((one) => () => runCase(one, on, dtype)))),
       ...gsa.map((one) => () => runGsa(one, on, dtype)),
-      ...(values['ops-only'] || only !== undefined ? [] : [() => runModel(on, dtype)]),
+      ...(values['ops-only'] || values['gsa-only'] || only !== undefined ? [] : [() => runModel(on, dtype)]),
     ];
     for (const job of jobs)
       try {

@@ -25,5 +25,8 @@ for tool in "${tools[@]}"; do
   options=()
   [ "$tool" = initcheck ] && options=(--ops-only)
   "$sanitizer" --tool "$tool" --error-exitcode 9 "$node" .build/test/gpu/cases.js "${options[@]}" "$@" || status=1
+  # The cases are small; without this they would not reach the sweep kernels of gated slot attention.
+  echo "== $tool, sweeps"
+  FLASH_GSA_SWEEP=1 "$sanitizer" --tool "$tool" --error-exitcode 9 "$node" .build/test/gpu/cases.js --gsa-only || status=1
 done
 exit $status

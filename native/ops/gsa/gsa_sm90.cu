@@ -1,5 +1,5 @@
 // Entry points of gated slot attention on CUDA: which path a call takes. FLASH_GSA_TRACE=1 in the environment
-// prints it; FLASH_GSA_SWEEP=1 lets the sweeps take the shapes they know.
+// prints it; FLASH_GSA_SWEEP=1 lets the sweeps take every call whose shape they know, 0 none.
 #include <cstdio>
 #include <cstdlib>
 
@@ -21,9 +21,11 @@ void trace(const char* op, const char* path, const Dims& d, int32_t dtype) {
                static_cast<long long>(d.V), static_cast<long long>(d.M), static_cast<long long>(d.N));
 }
 
-bool sweep_wanted() {
+// Of calls that the sweeps could take, those for which they are the faster path, unless the environment says.
+bool sweep_wanted(const gsa_device& device, const Dims& d, const int32_t* cu_seqlens) {
   static const char* const wanted = std::getenv("FLASH_GSA_SWEEP");
-  return wanted && wanted[0] == '1';
+  if (wanted && (wanted[0] == '0' || wanted[0] == '1')) return wanted[0] == '1';
+  return sweep_fills(device, d, cu_seqlens != nullptr);
 }
 
 }  // namespace
@@ -37,7 +39,7 @@ using sm90::trace;
 void gsa_chunk_fwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::ChunkFwd p = slot_attention::read_chunk_fwd(args, dtype);
-  const bool sweep = sweep_wanted() && sm90::sweep_takes(p.dims, dtype),
+  const bool sweep = sm90::sweep_takes(p.dims, dtype) && sweep_wanted(device, p.dims, p.in.cu_seqlens),
              fast = sm90::fast_takes(p.dims, dtype);
   trace("gsa_chunk_fwd", sweep ? "sweep" : fast ? "tensor-core" : "general", p.dims, dtype);
   if (sweep) return sm90::sweep_fwd(device, p);
@@ -47,7 +49,7 @@ void gsa_chunk_fwd(gsa_device& device, const Args& args) {
 void gsa_chunk_bwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::ChunkBwd p = slot_attention::read_chunk_bwd(args, dtype);
-  const bool sweep = sweep_wanted() && sm90::sweep_bwd_takes(p.dims, dtype),
+  const bool sweep = sm90::sweep_bwd_takes(p.dims, dtype) && sweep_wanted(device, p.dims, p.in.cu_seqlens),
              fast = sm90::fast_takes(p.dims, dtype);
   trace("gsa_chunk_bwd", sweep ? "sweep" : fast ? "tensor-core" : "general", p.dims, dtype);
   if (sweep) return sm90::sweep_bwd(device, p);

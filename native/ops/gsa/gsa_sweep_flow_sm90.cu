@@ -1,5 +1,6 @@
-// dg from what the sweeps left: a running sum against time of what rows read from earlier rows (flow) minus
-// what they give to later ones (s ds), starting from state . gradient after every step.
+// dg from what the sweeps left: what crosses the gate of a row, a running sum of what rows read from earlier
+// rows (flow) minus what they give to later ones (s ds), starting from state . gradient before or after every
+// step.
 #include "sweep_flow_sm90.cuh"
 
 namespace gsa::sm90 {
@@ -7,36 +8,64 @@ namespace {
 
 constexpr int kRows = kStep, kParts = 4, kPartRows = kRows / kParts;
 
+struct Parts {
+  float sums[kParts][kSlots], start[kParts][kSlots], end[kParts][kSlots];
+};
+
 // One block for the rows of a step and a head: a thread has a slot and a quarter of the rows.
 __global__ void __launch_bounds__(kSlots* kParts) flow_kernel(const FlowPass a) {
-  auto& sums = *reinterpret_cast<float (*)[kParts][kSlots]>(block_memory());
+  auto& shared = *reinterpret_cast<Parts*>(block_memory());
   const int slot = threadIdx.x % kSlots, part = threadIdx.x / kSlots;
   const int64_t groups = (a.T + kRows - 1) / kRows, h = blockIdx.x % a.H;
   const int64_t sequence = blockIdx.x / a.H / groups, group = blockIdx.x / a.H % groups;
   const auto range = rows_of(a.cu_seqlens, a.T, sequence);
   const int64_t rows = range.end - range.begin;
-  const int64_t first = group * kRows + part * kPartRows, last = min(first + kPartRows, rows);
   if (group * kRows >= rows) return;
-  const auto term = [&](int64_t row) {
-    const int64_t at = ((range.begin + row) * a.H + h) * kSlots + slot;
-    return a.flow[at] - a.s[at] * a.ds[at];
-  };
-  float sum = 0;
-#pragma unroll 8
-  for (int64_t row = first; row < last; ++row) sum += term(row);
-  sums[part][slot] = sum;
-  __syncthreads();
-  float x = 0;
-  const float* start = a.anchor_flow +
-                       ((first_anchor(range.begin, sequence) + group) * a.H + h) * a.cluster * 5 * kSlots +
-                       slot;
-  for (int i = 0; i < a.cluster * 5; ++i) x += start[i * kSlots];
-  for (int later = kParts - 1; later > part; --later) x += sums[later][slot];
-#pragma unroll 8
-  for (int64_t row = last - 1; row >= first; --row) {
-    x += term(row);
-    a.dg[((range.begin + row) * a.H + h) * kSlots + slot] = x;
+  const int64_t at = ((range.begin + group * kRows + part * kPartRows) * a.H + h) * kSlots + slot,
+                stride = a.H * kSlots;
+  const int mine = static_cast<int>(min(rows - group * kRows - part * kPartRows, int64_t{kPartRows}));
+  float term[kPartRows], sum = 0;
+#pragma unroll
+  for (int i = 0; i < kPartRows; ++i) {
+    term[i] = i < mine ? a.flow[at + i * stride] - a.s[at + i * stride] * a.ds[at + i * stride] : 0.0f;
+    sum += term[i];
   }
+  // state . gradient after step `step` of the sequence: the part's share of what the blocks and warps left
+  const auto crossing = [&](int64_t step) {
+    const float* from = a.anchor_flow +
+                        ((first_anchor(range.begin, sequence) + step) * a.H + h) * a.cluster * 5 * kSlots +
+                        slot;
+    float x = 0;
+    for (int i = part; i < a.cluster * 5; i += kParts) x += from[i * kSlots];
+    return x;
+  };
+  shared.sums[part][slot] = sum;
+  shared.end[part][slot] = crossing(group);
+  shared.start[part][slot] = group > 0 ? crossing(group - 1) : 0.0f;
+  __syncthreads();
+  // Known at both ends of the step: the sum runs from where less crosses, so that what is forgotten inside
+  // leaves no rounding of something large behind. Before the first step nothing crosses, unless there was a
+  // state.
+  float start = 0, end = 0;
+  for (int i = 0; i < kParts; ++i) start += shared.start[i][slot], end += shared.end[i][slot];
+  float dg[kPartRows];
+  if (group == 0 ? a.empty_before : fabsf(start) < fabsf(end)) {
+    float x = start;
+    for (int earlier = 0; earlier < part; ++earlier) x -= shared.sums[earlier][slot];
+#pragma unroll
+    for (int i = 0; i < kPartRows; ++i) {
+      dg[i] = x;
+      x -= term[i];
+    }
+  } else {
+    float x = end;
+    for (int later = kParts - 1; later > part; --later) x += shared.sums[later][slot];
+#pragma unroll
+    for (int i = kPartRows - 1; i >= 0; --i) dg[i] = x += term[i];
+  }
+#pragma unroll
+  for (int i = 0; i < kPartRows; ++i)
+    if (i < mine) a.dg[at + i * stride] = dg[i];
 }
 
 }  // namespace
@@ -46,8 +75,7 @@ void launch_flow(gsa_device& device, const FlowPass& a) {
   // one.
   const int64_t groups = (a.T + kRows - 1) / kRows;
   if (a.N == 0 || groups == 0) return;
-  cuda::launch_clusters<1>(device, flow_kernel, a.N * groups * a.H, kSlots * kParts,
-                           kParts * kSlots * sizeof(float), a);
+  cuda::launch_clusters<1>(device, flow_kernel, a.N * groups * a.H, kSlots * kParts, sizeof(Parts), a);
 }
 
 }  // namespace gsa::sm90

@@ -11,15 +11,14 @@ template <int kIn, int kOut>
 struct Shared {
   bf16 reading[2][kIn / kTile * kStepTile];
   bf16 writing[2][kIn / kTile * kStepTile];
-  bf16 values[2][kOut / kTile * kStepTile];
-  bf16 strengths[4][kStepTile];  // decayed to the end of their 16 rows
-  bf16 slots[2][kStepTile];      // what reads the second state, decayed from the start of its 16 rows
+  bf16 values[2][kOut / kTile * kStepTile];  // the outputs take the places of rows that are done
+  bf16 strengths[4][kStepTile];              // decayed to the end of their 16 rows
+  bf16 slots[2][kStepTile];  // what reads the second state, decayed from the start of its 16 rows
   SlotWork work;
-  bf16 weights[2][kStep * kWeightPitch];   // pairs inside each 16 rows
-  float decay[4][kSubs][kSlots];           // of each 16 rows
-  float partial[2][kSubs][kPartial];       // [.., owned block * kCluster + source, ..]
+  bf16 weights[2][kStep * kWeightPitch];  // pairs inside each 16 rows
+  float decay[4][kSubs][kSlots];          // of each 16 rows
+  float partial[2][kSubs][kPartial];      // [.., owned block * kCluster + source, ..]
   float pairs[2][kSubs][kPairs];
-  bf16 stage[4][kSub * kStagePitch];  // of the warps that make the output
   ExactWork exact;
   uint64_t rows_ready[2], values_ready[2], strengths_ready[4], partial_ready[2], slots_ready[2];
 };
@@ -50,7 +49,9 @@ struct Place {
       : line(a.cu_seqlens, a.T, a.N, a.HQ, static_cast<int>(a.HQ / a.H), blockIdx.x / kCluster, a.clusters),
         cluster(blockIdx.x / kCluster),
         rank(cluster_rank<kCluster>()) {}
-  __device__ Ends ends(const ForwardSweep& a) const { return {a.ends, a.hand_over, a.H, cluster, rank, kCluster}; }
+  __device__ Ends ends(const ForwardSweep& a) const {
+    return {a.ends, a.hand_over, a.H, cluster, rank, kCluster};
+  }
 };
 
 template <int kCluster, int kIn, int kOut>
@@ -69,7 +70,8 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>
     if (thread != 0) return;
     uint64_t* ready = &x.rows_ready[i % 2];
     expect_bytes(ready, 2 * kIn / kTile * kTileBytes);
-    load_step<kIn>(x.reading[i % 2], a.in_read_map, next.here.head * a.in_width + first, next.here.row, ready);
+    load_step<kIn>(x.reading[i % 2], a.in_read_map, next.here.head * a.in_width + first, next.here.row,
+                   ready);
     load_step<kIn>(x.writing[i % 2], a.in_write_map, next.here.kv_head * a.in_width + first, next.here.row,
                    ready);
   };
@@ -101,12 +103,12 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>
       for (int sub = 0; sub < kSubs; ++sub) {
         float out[2][4];
         state.start(q, k, {strengths, decays, sub, thread}, sub, out);
-        pairs.add(q, k, warp, sub);
+        pairs.add(q, k, warp, sub, thread % 32);
         state.answered(out);
         send_partial(out, x.partial[i % 2][sub % kOwned * kCluster + at.rank], ready, sub / kOwned, thread);
         state.settle();
       }
-      pairs.send(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready, warp / kOwned);
+      pairs.send(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready, warp / kOwned, thread % 32);
       if constexpr (kBackward) store_anchor(state, anchor<kCluster, kIn, kOut>(a, at, here), thread);
       if (uniform(here.step + 1 == here.stop))
         end_piece<kInBarrier>(state, at.ends(a), here, kElements, 0, 0, thread,
@@ -120,12 +122,13 @@ template <bool kBackward, int kCluster, int kIn, int kOut>
 __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut>& x,
                                          const Place<kCluster>& at, int thread) {
   constexpr int kGroups = OutState<kOut>::kGroups, kElements = (kIn + kOut) * kSlots;
-  const int warp = thread / 32, first = at.rank * kOut, n = uniform(at.line.total());
+  const int first = at.rank * kOut, n = uniform(at.line.total());
   const int64_t stride = a.HQ * a.out_width;
   Cursor<false> next(at.line);
   const auto load = [&](int i) {
     if (thread != 0) return;
     uint64_t* ready = &x.values_ready[i % 2];
+    wait_stores_read();  // outputs of the step before
     expect_bytes(ready, kOut / kTile * kTileBytes);
     load_step<kOut>(x.values[i % 2], a.values_map, next.here.kv_head * a.out_width + first, next.here.row,
                     ready);
@@ -137,11 +140,9 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
     if (i >= 0 && i < n) {
       const Location here = next.here;
       next.advance();
-      if (i + 1 < n) load(i + 1);
       if (uniform(here.step == here.start))
         begin_piece<kOutBarrier>(state, at.ends(a), here, kElements, kIn * kSlots, 1, thread);
-      bf16* out = a.out + (here.row * a.HQ + here.head) * a.out_width + first;
-      int rows = static_cast<int>(min(here.rows, int64_t{kStep}));
+      const int rows = static_cast<int>(min(here.rows, int64_t{kStep}));
       bf16* v = x.values[i % 2];
       wait_barrier(&x.values_ready[i % 2], i / 2 % 2);
       if (uniform(rows < kStep)) {
@@ -156,14 +157,16 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
 #pragma unroll 1
       for (int sub = 0; sub < kSubs; ++sub) {
         float acc[kGroups][2][4];
-        state.start(x.slots[i % 2], x.strengths[i % 4], decays, {v, x.weights[i % 2], sub, thread}, sub, thread, acc);
-        if (sub > 0) store_rows<kGroups>(x.stage[warp], thread, out + (sub - 1) * kSub * stride, stride,
-                                         rows - (sub - 1) * kSub);
+        state.start(x.slots[i % 2], x.strengths[i % 4], decays, {v, x.weights[i % 2], sub, thread}, sub,
+                    thread, acc);
+        if (sub == 1 && i + 1 < n) load(i + 1);
         state.answered(acc);
-        stage_rows<kGroups>(acc, x.stage[warp], thread % 32);
+        stage_rows<kGroups>(acc, v, sub, thread);
         state.settle();
       }
-      store_rows<kGroups>(x.stage[warp], thread, out + (kSubs - 1) * kSub * stride, stride, rows - (kSubs - 1) * kSub);
+      store_step<kOutBarrier, kGroups>(v, a.out_map, here.head * a.out_width + first, here.row,
+                                       a.out + (here.row * a.HQ + here.head) * a.out_width + first, stride,
+                                       rows, thread);
       if constexpr (kBackward)
         store_anchor(state, anchor<kCluster, kIn, kOut>(a, at, here) + kIn * kSlots, thread);
       if (uniform(here.step + 1 == here.stop))
@@ -172,13 +175,16 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
     }
     step_done<kCluster>();
   }
+  if (thread == 0) wait_stores();
 }
 
-// Softmax over all slots of every row, in place, and its product with `value`. A warp's own slots first, then the four warps
-// through `w.sums`. Ends after a barrier, from which on `beyond` of all warps can be read.
+// Softmax over all slots of every row, in place; its product with `value`, and the logarithm (of base 2) of
+// what it was divided by. A warp's own slots first, then the four warps through `w.sums`. Ends after a
+// barrier, from which on `beyond` of all warps can be read.
 template <bool kWithValue>
 __device__ __forceinline__ void softmax_rows(Fragment& logits, const Fragment& value, SlotWork& w,
-                                             const FragmentPlace& at, float (&mean)[2][2]) {
+                                             const FragmentPlace& at, float (&mean)[2][2],
+                                             float (&norm)[2][2]) {
   float largest[2][2];
 #pragma unroll
   for (int n = 0; n < 2; ++n)
@@ -220,12 +226,14 @@ __device__ __forceinline__ void softmax_rows(Fragment& logits, const Fragment& v
       }
       const float inverse = reciprocal_approx(all), factor = exp2_approx(largest[n][b] - most) * inverse;
       mean[n][b] = y * inverse;
+      norm[n][b] = most + __log2f(all);
       logits[n][b] *= factor;
       logits[n][2 + b] *= factor;
     }
 }
 
-// What the logits of a block of rows need of its gates: decay from the start of the block, and write strengths divided by it.
+// What the logits of a block of rows need of its gates: decay from the start of the block, and write
+// strengths divided by it.
 struct Decayed {
   Fragment late, early;
   bool beyond;
@@ -247,8 +255,8 @@ struct SlotBlock {
   const FragmentPlace& at;
 
   // Gates of a new block: its write strengths decayed to its end, and its decay, to the cluster.
-  __device__ __forceinline__ void send_gates(const GateSums& sums, const Fragment& s, bf16* strengths, float* decay,
-                                             uint64_t* ready) const {
+  __device__ __forceinline__ void send_gates(const GateSums& sums, const Fragment& s, bf16* strengths,
+                                             float* decay, uint64_t* ready) const {
     Fragment y;
     each([&](int n, int i) { y[n][i] = s[n][i] * exp2_approx(sums.after[n][i]); });
     __syncwarp();
@@ -266,7 +274,7 @@ struct SlotBlock {
     sum_pairs<kCluster>(pair_sums, at, pairs);
     if (at.lane == 0) w.beyond[at.warp] = d.beyond;
     if (!d.beyond) {
-      contract_pairs<false>(d.early, pairs, z);
+      contract_pairs<false>(d.early, pairs, at, z);
       each([&](int n, int i) { z[n][i] = a.in_scale * d.late[n][i] * (past[n][i] + z[n][i]); });
     } else {
       keep_gates(gates);
@@ -282,30 +290,36 @@ struct SlotBlock {
     keep_exact(s, exact.early, at);
   }
 
-  // What reads the second state, of logits or dp: softmax, or dok. Ends after a barrier.
-  __device__ __forceinline__ void answer_rows(Fragment& z, const Fragment& ok, const RowBlock& rows) const {
-    float mean[2][2];
+  // What reads the second state, of logits or dp: softmax, or dok. Ends after a barrier. `rows`: of the
+  // outputs.
+  __device__ __forceinline__ void answer_rows(Fragment& z, Fragment& ok, const RowBlock& rows) const {
+    float mean[2][2], norm[2][2];
     if constexpr (!kBackward) {
       if (a.ok) store_fragment(z, a.ok, rows, at);
-      softmax_rows<false>(z, z, w, at, mean);
+      softmax_rows<false>(z, z, w, at, mean, norm);
     } else {
-      Fragment p, flow;
+      Fragment p;
       each([&](int n, int i) { p[n][i] = ok[n][i]; });
-      softmax_rows<true>(p, z, w, at, mean);
-      store_fragment(p, a.p, rows, at);
+      softmax_rows<true>(p, z, w, at, mean, norm);
       each([&](int n, int i) {
         const float d = p[n][i] * (z[n][i] - mean[n][i % 2]);
-        flow[n][i] = ok[n][i] * d + p[n][i] * z[n][i];
+        ok[n][i] = ok[n][i] * d + p[n][i] * z[n][i];  // from here on the flow
         z[n][i] = a.out_scale * d;
       });
-      store_fragment(z, a.dok, rows, at);
-      store_fragment(flow, a.flow, rows, at);
+      if (at.thread < 4)
+#pragma unroll
+        for (int n = 0; n < 2; ++n)
+#pragma unroll
+          for (int b = 0; b < 2; ++b)
+            if (const int row = at.row + 8 * n + b; row < rows.rows)
+              a.norm[(rows.first + row * rows.stride) / kSlots] = norm[n][b];
     }
   }
 
-  // To the `out` roles of the cluster: what reads, decayed from the start of the block, and the weights of its pairs.
-  __device__ __forceinline__ void send_rows(const Decayed& d, const Fragment& z, const RowBlock& gates, bf16* slots,
-                                            bf16* weights, uint64_t* ready) const {
+  // To the `out` roles of the cluster: what reads, decayed from the start of the block, and the weights of
+  // its pairs.
+  __device__ __forceinline__ void send_rows(const Decayed& d, const Fragment& z, const RowBlock& gates,
+                                            bf16* slots, bf16* weights, uint64_t* ready) const {
     const bool beyond = any_beyond(w);
     if (beyond) {
       keep_gates(gates);
@@ -327,8 +341,8 @@ template <bool kBackward, int kCluster, int kIn, int kOut>
 __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOut>& x,
                                           const Place<kCluster>& at, int thread) {
   constexpr int kOwned = kSubs / kCluster;
-  // With one block of rows a step, its decays stay in registers until its logits come, two steps later; with more they are
-  // made again.
+  // With one block of rows a step, its decays stay in registers until its logits come, two steps later; with
+  // more they are made again.
   constexpr bool kKeep = kOwned == 1;
   const FragmentPlace place(thread);
   const SlotBlock<kBackward, kCluster> block{a, x.work, x.exact, place};
@@ -377,25 +391,30 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
                        rows = rows_of_block(ending.here, own, a.HQ, ending.here.head);
         if (own + 1 == kOwned) ending.advance();
         if constexpr (!kKeep) {
-          older = Decayed(GateSums(g), s);
+          older = Decayed(GateSums(g, place), s);
           if (ending.inside()) load_old((own + 1) % kOwned);
         }
         Fragment z;
         block.read_rows(older, x.partial[c % 2][own * kCluster], x.pairs[c % 2][own * kCluster], gates, z);
         block.answer_rows(z, ok, rows);
-        if (ending.inside()) load_ok((own + 1) % kOwned);
         block.send_rows(older, z, gates, x.slots[c % 2] + sub * kSubTile,
                         x.weights[c % 2] + sub * kSub * kWeightPitch, &x.slots_ready[c % 2]);
+        if constexpr (kBackward) {  // after what others wait for
+          store_fragment(z, a.dok, rows, place);
+          store_fragment(ok, a.flow, rows, place);
+        }
       }
       if constexpr (kKeep) older = newer;
       if (starts) {
-        const GateSums sums(new_g);
+        const GateSums sums(new_g, place);
         block.send_gates(sums, new_s, x.strengths[step % 4] + sub * kSubTile, x.decay[step % 4][sub],
                          &x.strengths_ready[step % 4]);
         if constexpr (kKeep) newer = Decayed(sums, new_s);
         if (own + 1 == kOwned) starting.advance();
-        if (starting.inside()) load_new((own + 1) % kOwned);
       }
+      // Last, so that nothing above waits for them.
+      if (ends && ending.inside()) load_ok((own + 1) % kOwned);
+      if (starts && starting.inside()) load_new((own + 1) % kOwned);
     }
     step_done<kCluster>();
   }
@@ -446,6 +465,7 @@ void launch_forward_sweep(gsa_device& device, const ForwardSweep& sweep, bool ba
   a.in_read_map = cuda::tensor_map(a.in_read, a.rows, a.HQ * a.in_width, kStep);
   a.in_write_map = cuda::tensor_map(a.in_write, a.rows, a.H * a.in_width, kStep);
   a.values_map = cuda::tensor_map(a.values, a.rows, a.H * a.out_width, kStep);
+  a.out_map = cuda::tensor_map(a.out, a.rows, a.HQ * a.out_width, kStep);
   backward ? launch_direction<true>(device, a) : launch_direction<false>(device, a);
 }
 

@@ -11,7 +11,9 @@ template <int kWidth>
 struct Shared {
   bf16 read[2][kWidth / kTile * kStepTile];
   bf16 write[2][kWidth / kTile * kStepTile];
-  bf16 anchor[2][kWidth * kSlots];  // the state that the forward sweep stored, as the role's threads hold theirs
+  bf16 out[kWidth / kTile * kStepTile];
+  bf16 anchor[2]
+             [kWidth * kSlots];  // the state that the forward sweep stored, as the role's threads hold theirs
   bf16 strengths[2][kStepTile];  // of what is written, decayed to the start of its 16 rows
   bf16 slots[2][kStepTile];      // write strengths s, decayed to the end of their 16 rows
   SlotWork work[2];
@@ -19,7 +21,6 @@ struct Shared {
   float decay[2][kSubs][kSlots];
   float partial[2][kSubs][kPartial];
   float pairs[2][kSubs][kPairs];
-  bf16 stage[4][kSub * kStagePitch];  // of the warps that make the output
   ExactWork exact;
   uint64_t read_ready[2], write_ready[2], anchor_ready[2], prepared[2], partial_ready[2];
 };
@@ -48,7 +49,9 @@ struct Place {
       : line(a.cu_seqlens, a.T, a.N, a.H, 1, blockIdx.x / kCluster, a.clusters),
         cluster(blockIdx.x / kCluster),
         rank(cluster_rank<kCluster>()) {}
-  __device__ Ends ends(const ReverseSweep& a) const { return {a.ends, a.hand_over, a.H, cluster, rank, kCluster}; }
+  __device__ Ends ends(const ReverseSweep& a) const {
+    return {a.ends, a.hand_over, a.H, cluster, rank, kCluster};
+  }
   // Place of a stored state among those of all blocks.
   __device__ int64_t anchor(const ReverseSweep& a, const Location& x) const {
     const int64_t n = first_anchor(x.row - static_cast<int64_t>(x.chunk) * kStep, x.sequence) + x.chunk;
@@ -160,12 +163,12 @@ __device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x
       for (int sub = kSubs - 1; sub >= 0; --sub) {
         float out[2][4];
         state.start(v, d_o, {strengths, decays, sub, thread}, sub, out);
-        pairs.add(v, d_o, warp, sub);
+        pairs.add(v, d_o, warp, sub, thread % 32);
         state.answered(out);
         send_partial(out, x.partial[i % 2][sub % kOwned * kCluster + at.rank], ready, sub / kOwned, thread);
         state.settle();
       }
-      pairs.send(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready, warp / kOwned);
+      pairs.send(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready, warp / kOwned, thread % 32);
       if (uniform(here.step + 1 == here.stop))
         end_piece<kInBarrier>(state, at.ends(a), here, kElements, 0, 0, thread, true);
     }
@@ -178,7 +181,7 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
                                          int thread) {
   constexpr int kGroups = OutState<kWidth>::kGroups;
   constexpr int kElements = 2 * kWidth * kSlots;
-  const int warp = thread / 32, first = at.rank * kWidth, n = uniform(at.line.total());
+  const int first = at.rank * kWidth, n = uniform(at.line.total());
   const int64_t stride = a.H * a.width;
   Cursor<true> next(at.line);
   OutState<kWidth> state;
@@ -193,14 +196,12 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
         wait_barrier(&x.anchor_ready[i % 2], i / 2 % 2);
         store_flow(state, x.anchor[i % 2], a.flow + (at.anchor(a, here) * 5 + 1) * kSlots, thread);
       }
-      bf16* const out = a.out + (here.row * a.H + here.head) * a.width + first;
       const int rows = static_cast<int>(min(here.rows, int64_t{kStep}));
       bf16* d_o = x.write[i % 2];
       wait_barrier(&x.write_ready[i % 2], i / 2 % 2);
-      if (uniform(rows < kStep)) {
-        clear_rows<kWidth>(d_o, rows, thread);
-        named_sync<kOutBarrier, kRole>();
-      }
+      if (uniform(rows < kStep)) clear_rows<kWidth>(d_o, rows, thread);
+      if (thread == 0) wait_stores_read();  // outputs of the step before
+      named_sync<kOutBarrier, kRole>();
       wait_barrier(&x.prepared[i % 2], i / 2 % 2);
       if (thread == 0) expect_bytes(&x.prepared[i % 2], kPreparedBytes);
       publish_shared();
@@ -208,23 +209,48 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
 #pragma unroll 1
       for (int sub = kSubs - 1; sub >= 0; --sub) {
         float acc[kGroups][2][4];
-        state.start(x.slots[i % 2], x.strengths[i % 2], decays, {d_o, x.weights[i % 2], sub, thread}, sub, thread, acc);
-        if (sub + 1 < kSubs) store_rows<kGroups>(x.stage[warp], thread, out + (sub + 1) * kSub * stride, stride,
-                                                 rows - (sub + 1) * kSub);
+        state.start(x.slots[i % 2], x.strengths[i % 2], decays, {d_o, x.weights[i % 2], sub, thread}, sub,
+                    thread, acc);
         state.answered(acc);
-        stage_rows<kGroups>(acc, x.stage[warp], thread % 32);
+        stage_rows<kGroups>(acc, x.out, sub, thread);
         state.settle();
       }
-      store_rows<kGroups>(x.stage[warp], thread, out, stride, rows);
+      store_step<kOutBarrier, kGroups>(x.out, a.out_map, here.head * a.width + first, here.row,
+                                       a.out + (here.row * a.H + here.head) * a.width + first, stride, rows,
+                                       thread);
       if (uniform(here.step + 1 == here.stop))
         end_piece<kOutBarrier>(state, at.ends(a), here, kElements, kWidth * kSlots, 1, thread, false);
     }
     step_done<kCluster>();
   }
+  if (thread == 0) wait_stores();
 }
 
-// What a block of rows needs of its gates: what writes (p or scale * dok) decayed from the start of the block, the inverse of
-// that decay, and the decay of the whole block.
+// What writes: p, from ok and the softmax's norm, or scale * dok.
+template <bool kKeySide>
+struct Strength {
+  Fragment x = {};
+  float norm[2][2] = {};
+  __device__ __forceinline__ void load(const ReverseSweep& a, const RowBlock& rows, const FragmentPlace& at) {
+    load_fragment(x, a.strength, rows, at);
+    if constexpr (!kKeySide)
+#pragma unroll
+      for (int n = 0; n < 2; ++n)
+#pragma unroll
+        for (int b = 0; b < 2; ++b) {
+          const int row = at.row + 8 * n + b;
+          // Past the end of the sequence nothing writes.
+          norm[n][b] = row < rows.rows ? a.norm[(rows.first + row * rows.stride) / kSlots] : INFINITY;
+        }
+  }
+  __device__ __forceinline__ void get(Fragment& p) const {
+    each(
+        [&](int n, int i) { p[n][i] = kKeySide ? x[n][i] : exp2_approx(kLog2E * x[n][i] - norm[n][i % 2]); });
+  }
+};
+
+// What a block of rows needs of its gates: what writes (p or scale * dok) decayed from the start of the
+// block, the inverse of that decay, and the decay of the whole block.
 struct Decayed {
   Fragment late, inverse;
   float total[2];
@@ -242,16 +268,16 @@ struct Decayed {
 };
 
 // One block of rows in the hands of the slot role.
-template <int kCluster>
+template <bool kKeySide, int kCluster>
 struct SlotBlock {
   const ReverseSweep& a;
   ExactWork& exact;
   const FragmentPlace& at;
 
   // What the other roles need of the rows, to the whole cluster. Ends after a barrier.
-  __device__ __forceinline__ void prepare(const Decayed& d, const GateSums& sums, const Fragment& g, const Fragment& s,
-                                          const Fragment& p, SlotWork& w, bf16* strengths, bf16* slots, float* decay,
-                                          bf16* weights, uint64_t* ready) const {
+  __device__ __forceinline__ void prepare(const Decayed& d, const GateSums& sums, const Fragment& g,
+                                          const Fragment& s, const Fragment& p, SlotWork& w, bf16* strengths,
+                                          bf16* slots, float* decay, bf16* weights, uint64_t* ready) const {
     Fragment early, tail;
     each([&](int n, int i) {
       early[n][i] = s[n][i] * d.inverse[n][i];
@@ -284,21 +310,21 @@ struct SlotBlock {
     sum_partials<kCluster>(partial, at, past);
     sum_pairs<kCluster>(pair_sums, at, pairs);
     if (!d.beyond) {
-      contract_pairs<true>(d.late, pairs, ds);
+      contract_pairs<true>(d.late, pairs, at, ds);
       each([&](int n, int i) {
         ds[n][i] = before[n][i] + d.inverse[n][i] * (ds[n][i] + d.total[i / 2] * past[n][i]);
       });
     } else {
       Fragment g, p;
+      Strength<kKeySide> strength;
       load_fragment(g, a.g, rows, at);
-      load_fragment(p, a.strength, rows, at);
+      strength.load(a, rows, at);
+      strength.get(p);
       keep_decays(g, exact, at);
       keep_exact(p, exact.late, at);
       contract_pairs_exactly<true>(exact, exact.late, pairs, at, ds);
-      const GateSums sums(g);
-      each([&](int n, int i) {
-        ds[n][i] += before[n][i] + exp2_approx(sums.after[n][i]) * past[n][i];
-      });
+      const GateSums sums(g, at);
+      each([&](int n, int i) { ds[n][i] += before[n][i] + exp2_approx(sums.after[n][i]) * past[n][i]; });
     }
     store_fragment(ds, a.ds, rows, at);
   }
@@ -310,7 +336,7 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
   constexpr int kOwned = kSubs / kCluster;
   constexpr bool kKeep = kOwned == 1;  // as in the forward sweep
   const FragmentPlace place(thread);
-  const SlotBlock<kCluster> block{a, x.exact, place};
+  const SlotBlock<kKeySide, kCluster> block{a, x.exact, place};
   const int n = uniform(at.line.total());
   const auto rows_of_block = [&](const Location& to, int own) {
     const int64_t past = (at.rank * kOwned + own) * kSub;
@@ -319,17 +345,18 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
   };
   Cursor<true> starting(at.line), ending(at.line);
   Decayed newer, older;
-  Fragment new_g = {}, new_s = {}, new_p = {}, g = {}, p = {}, before = {};
+  Fragment new_g = {}, new_s = {}, g = {}, before = {};
+  Strength<kKeySide> new_strength, strength;
   const auto load_new = [&](int own) {
     const RowBlock rows = rows_of_block(starting.here, own);
     load_fragment(new_g, a.g, rows, place);
     load_fragment(new_s, a.s, rows, place);
-    load_fragment(new_p, a.strength, rows, place);
+    new_strength.load(a, rows, place);
   };
   const auto load_old = [&](int own) {
     const RowBlock rows = rows_of_block(ending.here, own);
     load_fragment(g, a.g, rows, place);
-    load_fragment(p, a.strength, rows, place);
+    strength.load(a, rows, place);
   };
   const auto load_before = [&](int own) {
     if constexpr (kKeySide) load_fragment(before, a.ds, rows_of_block(ending.here, own), place);
@@ -354,22 +381,28 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
         if (own + 1 == kOwned) ending.advance();
         if constexpr (!kKeep) {
           const Fragment none = {};
-          older = Decayed(GateSums(g), p, none);
+          Fragment p;
+          strength.get(p);
+          older = Decayed(GateSums(g, place), p, none);
           if (ending.inside()) load_old((own + 1) % kOwned);
         }
         block.finish(older, x.partial[c % 2][own * kCluster], x.pairs[c % 2][own * kCluster], before, rows);
-        if (ending.inside()) load_before((own + 1) % kOwned);
       }
       if constexpr (kKeep) older = newer;
       if (starts) {
-        const GateSums sums(new_g);
+        const GateSums sums(new_g, place);
+        Fragment new_p;
+        new_strength.get(new_p);
         newer = Decayed(sums, new_p, new_s);
         block.prepare(newer, sums, new_g, new_s, new_p, x.work[(step * kOwned + own) % 2],
                       x.strengths[step % 2] + sub * kSubTile, x.slots[step % 2] + sub * kSubTile,
-                      x.decay[step % 2][sub], x.weights[step % 2] + sub * kSub * kWeightPitch, &x.prepared[step % 2]);
+                      x.decay[step % 2][sub], x.weights[step % 2] + sub * kSub * kWeightPitch,
+                      &x.prepared[step % 2]);
         if (own + 1 == kOwned) starting.advance();
-        if (starting.inside()) load_new((own + 1) % kOwned);
       }
+      // Last, so that nothing above waits for them.
+      if (ends && ending.inside()) load_before((own + 1) % kOwned);
+      if (starts && starting.inside()) load_new((own + 1) % kOwned);
     }
     step_done<kCluster>();
   }
@@ -419,6 +452,7 @@ void launch_reverse_sweep(gsa_device& device, const ReverseSweep& sweep, int clu
   ReverseSweep a = sweep;
   a.read_map = cuda::tensor_map(a.read, a.rows, a.H * a.width, kStep);
   a.write_map = cuda::tensor_map(a.write, a.rows, a.H * a.width, kStep);
+  a.out_map = cuda::tensor_map(a.out, a.rows, a.H * a.width, kStep);
   key_side ? launch_side<true>(device, a, cluster) : launch_side<false>(device, a, cluster);
 }
 

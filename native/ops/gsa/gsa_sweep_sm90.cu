@@ -59,6 +59,11 @@ void sweep_fwd(gsa_device& device, const ChunkFwd& p) {
   states.store();
 }
 
+bool sweep_fills(const gsa_device& device, const Dims& d, bool documents) {
+  const int64_t clusters = device.multiprocessors / cluster_of(d);
+  return !documents && 2 * d.N * d.HQ >= clusters;
+}
+
 bool sweep_bwd_takes(const Dims& d, int32_t dtype) { return sweep_takes(d, dtype) && d.HQ == d.H; }
 
 namespace {
@@ -66,7 +71,7 @@ namespace {
 // What the backward passes hand to one another. One allocation; every part starts on 256 bytes.
 struct SweepScratch {
   int64_t bytes = 0;
-  float *p, *dok, *flow, *anchor_flow;
+  float *norm, *dok, *flow, *anchor_flow;
   bf16* anchors;
 
   SweepScratch(char* memory, const Dims& d) {
@@ -75,7 +80,7 @@ struct SweepScratch {
       field = reinterpret_cast<std::remove_reference_t<decltype(field)>>(memory + bytes);
       bytes += (n * static_cast<int64_t>(sizeof(*field)) + 255) / 256 * 256;
     };
-    take(p, rows * kSlots);
+    take(norm, rows);
     take(dok, rows * kSlots);
     take(flow, rows * kSlots);
     take(anchor_flow, stored * cluster_of(d) * 5 * kSlots);
@@ -99,7 +104,7 @@ void backward_forward(gsa_device& device, const ChunkBwd& p, const SweepScratch&
   a.out_scale = p.in.scale;
   a.out = static_cast<bf16*>(p.dq);
   a.ok = const_cast<float*>(p.ok);
-  a.p = x.p;
+  a.norm = x.norm;
   a.dok = x.dok;
   a.flow = x.flow;
   a.anchors = x.anchors;
@@ -126,7 +131,8 @@ ReverseSweep reverse_sweep(const ChunkBwd& p, const SweepScratch& x) {
 
 void backward_values(gsa_device& device, const ChunkBwd& p, const SweepScratch& x) {
   ReverseSweep a = reverse_sweep(p, x);
-  a.strength = x.p;
+  a.strength = p.ok;
+  a.norm = x.norm;
   a.write = static_cast<const bf16*>(p.d_o);
   a.read = static_cast<const bf16*>(p.in.v);
   a.width = p.dims.V;
@@ -162,8 +168,8 @@ void sweep_bwd(gsa_device& device, const ChunkBwd& p) {
   backward_forward(device, p, x);
   backward_values(device, p, x);
   backward_keys(device, p, x);
-  launch_flow(device,
-              {p.in.cu_seqlens, d.T, d.N, d.H, cluster_of(d), x.flow, p.in.s, p.ds, x.anchor_flow, p.dg});
+  launch_flow(device, {p.in.cu_seqlens, d.T, d.N, d.H, cluster_of(d), !p.in.hk0 && !p.in.hv0, x.flow, p.in.s,
+                       p.ds, x.anchor_flow, p.dg});
 }
 
 }  // namespace gsa::sm90

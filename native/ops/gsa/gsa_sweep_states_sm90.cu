@@ -30,7 +30,8 @@ __device__ __forceinline__ void convert(const UserState& user, const Conversion&
   for (int i = threadIdx.x; i < slice * kSlots; i += kRole) {
     const int channel = user.stride_channel == 1 ? i % slice : i / kSlots,
               slot = user.stride_channel == 1 ? i / slice : i % kSlots;
-    const int64_t at = offset + int64_t{first + channel} * user.stride_channel + int64_t{slot} * user.stride_slot;
+    const int64_t at =
+        offset + int64_t{first + channel} * user.stride_channel + int64_t{slot} * user.stride_slot;
     float& x = states[kOut ? place_out(channel, slot) : place_in(channel, slot)];
     const auto start = [&] { return user.start ? user.start[at] : 0.0f; };
     if constexpr (kStore)

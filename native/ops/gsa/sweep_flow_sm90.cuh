@@ -9,6 +9,7 @@ struct FlowPass {
   const int32_t* cu_seqlens;
   int64_t T, N, H;
   int cluster;
+  bool empty_before;           // no initial states
   const float *flow, *s, *ds;  // [rows, H, slots]
   const float* anchor_flow;    // [first_anchor .., H, cluster, 5, slots]
   float* dg;                   // [rows, H, slots]

@@ -10,18 +10,18 @@ namespace gsa::sm90 {
 struct ForwardSweep {
   const int32_t* cu_seqlens;
   int64_t T, N, HQ, H;
-  const float *s, *g;    // [rows, H, slots]
-  const bf16* in_read;   // [rows, HQ, in_width] q | do
-  const bf16* in_write;  // [rows, H, in_width] k | v
-  const bf16* values;    // [rows, H, out_width] v | k
-  TensorMap in_read_map, in_write_map, values_map;  // of these: filled in by the launch
-  int64_t rows;                                     // B * T
+  const float *s, *g;                                        // [rows, H, slots]
+  const bf16* in_read;                                       // [rows, HQ, in_width] q | do
+  const bf16* in_write;                                      // [rows, H, in_width] k | v
+  const bf16* values;                                        // [rows, H, out_width] v | k
+  TensorMap in_read_map, in_write_map, values_map, out_map;  // of these and out: filled in by the launch
+  int64_t rows;                                              // B * T
   int64_t in_width, out_width;
   StateEnds ends;
   float in_scale, out_scale;
   bf16* out;      // [rows, HQ, out_width] o | dq
   float* ok;      // [rows, HQ, slots] forward: written unless NULL; backward: read
-  float* p;       // [rows, HQ, slots] backward: written, the softmax of ok
+  float* norm;    // [rows, HQ] backward: written, log2 of the sum that the softmax of ok is divided by
   float* dok;     // [rows, HQ, slots] backward: written
   float* flow;    // [rows, HQ, slots] backward: written, ok * dok + p * dp
   bf16* anchors;  // [first_anchor .., HQ, cluster, in and out, ..] backward: the states after every step

@@ -12,7 +12,8 @@
 
 namespace gsa::sm90 {
 
-// The same in all threads of a warp, said so that the compiler knows it: what was read from memory might differ.
+// The same in all threads of a warp, said so that the compiler knows it: what was read from memory might
+// differ.
 GSA_HOST_DEVICE int uniform(int x) {
 #ifdef __CUDA_ARCH__
   return __shfl_sync(~0u, x, 0);

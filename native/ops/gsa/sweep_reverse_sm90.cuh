@@ -9,12 +9,13 @@ namespace gsa::sm90 {
 struct ReverseSweep {
   const int32_t* cu_seqlens;
   int64_t T, N, H;
-  const float *s, *g;         // [rows, H, slots]
-  const float* strength;      // [rows, H, slots] value side: p; key side: scale * dok
-  const bf16* write;          // [rows, H, width] q | do
-  const bf16* read;           // [rows, H, width] k | v
-  TensorMap write_map, read_map;  // of these: filled in by the launch
-  int64_t rows;                   // B * T
+  const float *s, *g;     // [rows, H, slots]
+  const float* strength;  // [rows, H, slots] value side: ok, of which p is the softmax; key side: scale * dok
+  const float* norm;      // [rows, H] value side: as the forward sweep wrote it
+  const bf16* write;      // [rows, H, width] q | do
+  const bf16* read;       // [rows, H, width] k | v
+  TensorMap write_map, read_map, out_map;  // of these and out: filled in by the launch
+  int64_t rows;                            // B * T
   int64_t width;
   StateEnds ends;
   bf16* out;             // [rows, H, width] dk | dv

@@ -1,9 +1,10 @@
 // The `slot` role of the sweeps: matrices [slots, 16 rows] of one block of rows, in float32, as products of a
 // warpgroup leave them.
 //
-// What a row i takes from a row j <= i of its own block is decayed by exp(g_{j+1} + ... + g_i). Where no slot forgets more
-// than kSafeNats within the 16 rows, that is exp(G_i) exp(-G_j) with the running sums G, and the pairs are products on
-// tensor cores. Else (`beyond`) they are summed one by one with decays that are products of exp(g) <= 1: exact for all gates.
+// What a row i takes from a row j <= i of its own block is decayed by exp(g_{j+1} + ... + g_i). Where no slot
+// forgets more than kSafeNats within the 16 rows, that is exp(G_i) exp(-G_j) with the running sums G, and the
+// pairs are products on tensor cores. Else (`beyond`) they are summed one by one with decays that are
+// products of exp(g) <= 1: exact for all gates.
 #pragma once
 
 #include "../../sm90/math.cuh"
@@ -63,13 +64,13 @@ __device__ __forceinline__ void store_fragment(const Fragment& x, float* to, con
     }
 }
 
-// Sums of the gates of 16 rows, by slot and in units of log 2: up to and including a row, after it, and of all of them. No
-// sum is a difference, so that one gate of -1e4 leaves the others their digits.
+// Sums of the gates of 16 rows, by slot and in units of log 2: up to and including a row, after it, and of
+// all of them. No sum is a difference, so that one gate of -1e4 leaves the others their digits.
 struct GateSums {
   Fragment until, after;
   float total[2];
-  __device__ __forceinline__ explicit GateSums(const Fragment& gates) {
-    const int t = threadIdx.x % 4;
+  __device__ __forceinline__ GateSums(const Fragment& gates, const FragmentPlace& at) {
+    const int t = at.lane % 4;
     Fragment g;
     each([&](int n, int i) { g[n][i] = kLog2E * gates[n][i]; });
 #pragma unroll
@@ -96,7 +97,8 @@ struct GateSums {
   }
 };
 
-// What a block of 16 rows keeps in shared memory while the role works on it; two in turn where one barrier a block is all.
+// What a block of 16 rows keeps in shared memory while the role works on it; two in turn where one barrier a
+// block is all.
 struct SlotWork {
   float4 sums[kSub][4];  // of a row, by warp: largest logit, sum of exponentials, sum with dp
   int beyond[4];         // by warp: some slot is past kSafeNats
@@ -114,7 +116,9 @@ __device__ __forceinline__ void keep_exact(const Fragment& x, float (&to)[kSub][
   each([&](int n, int i) { to[at.row + 8 * n + i % 2][at.slot + i / 2 * 8] = x[n][i]; });
 }
 __device__ __forceinline__ void keep_decays(const Fragment& g, ExactWork& w, const FragmentPlace& at) {
-  each([&](int n, int i) { w.decay[at.row + 8 * n + i % 2][at.slot + i / 2 * 8] = exp2_approx(kLog2E * g[n][i]); });
+  each([&](int n, int i) {
+    w.decay[at.row + 8 * n + i % 2][at.slot + i / 2 * 8] = exp2_approx(kLog2E * g[n][i]);
+  });
 }
 
 // Into a swizzled tile [16 rows][slots], rounded.
@@ -160,7 +164,8 @@ __device__ __forceinline__ void sum_partials(const float* partial, const Fragmen
     x[n][0] = sum.x, x[n][1] = sum.y, x[n][2] = sum.z, x[n][3] = sum.w;
   }
 }
-// The same of products of rows: x[n][i] is reading row lane / 4 + i / 2 * 8, written row 8 n + lane % 4 * 2 + i % 2.
+// The same of products of rows: x[n][i] is reading row lane / 4 + i / 2 * 8, written row 8 n + lane % 4 * 2 +
+// i % 2.
 template <int kCluster>
 __device__ __forceinline__ void sum_pairs(const float* pairs, const FragmentPlace& at, Fragment& x) {
 #pragma unroll
@@ -177,8 +182,9 @@ __device__ __forceinline__ void sum_pairs(const float* pairs, const FragmentPlac
 
 // own [slots, rows i] = sum over rows j of pairs[i][j] y [slots, rows j], for j <= i (kReverse: j >= i).
 template <bool kReverse>
-__device__ __forceinline__ void contract_pairs(const Fragment& y, const Fragment& pairs, Fragment& own) {
-  const int row = threadIdx.x % 32 / 4, column = threadIdx.x % 4 * 2;
+__device__ __forceinline__ void contract_pairs(const Fragment& y, const Fragment& pairs,
+                                               const FragmentPlace& at, Fragment& own) {
+  const int row = at.lane / 4, column = at.row;
   uint32_t a[2][4];
 #pragma unroll
   for (int n = 0; n < 2; ++n) {
@@ -205,7 +211,7 @@ template <bool kReverse>
 __device__ __forceinline__ void contract_pairs_exactly(ExactWork& w, const float (&y)[kSub][kSlots + 1],
                                                        const Fragment& pairs, const FragmentPlace& at,
                                                        Fragment& own) {
-  float(&p)[kSub][kSub] = w.pairs[at.warp];
+  float (&p)[kSub][kSub] = w.pairs[at.warp];
   each([&](int n, int i) { p[at.lane / 4 + i / 2 * 8][8 * n + at.lane % 4 * 2 + i % 2] = pairs[n][i]; });
   __syncwarp();
   each([&](int n, int i) {
@@ -222,11 +228,11 @@ __device__ __forceinline__ void contract_pairs_exactly(ExactWork& w, const float
   __syncwarp();
 }
 
-// weights [row, column] = sum over slots of late_i early_j exp(g_{j+1} + ... + g_i), j <= i: i the row and j the column
-// (kReverse: the other way round), [.., kWeightPitch]; to every block of the cluster, a warp each.
+// weights [row, column] = sum over slots of late_i early_j exp(g_{j+1} + ... + g_i), j <= i: i the row and j
+// the column (kReverse: the other way round), [.., kWeightPitch]; to every block of the cluster, a warp each.
 template <bool kReverse, int kCluster>
-__device__ __forceinline__ void send_weights(const SlotWork& w, const ExactWork& exact, bf16* to, uint64_t* ready,
-                                             bool beyond, const FragmentPlace& at) {
+__device__ __forceinline__ void send_weights(const SlotWork& w, const ExactWork& exact, bf16* to,
+                                             uint64_t* ready, bool beyond, const FragmentPlace& at) {
   if (at.warp >= kCluster) return;
   Fragment x = {};
   const int row = at.lane / 4, column = at.lane % 4 * 2;
@@ -235,14 +241,15 @@ __device__ __forceinline__ void send_weights(const SlotWork& w, const ExactWork&
 #pragma unroll
     for (int k = 0; k < kSlots / 16; ++k) {
       uint32_t fa[4], fb[4];
-      load_a(fa, a, 0, k * 16);
-      load_b(fb, b, 0, k * 16);
+      load_a(fa, a, 0, k * 16, at.lane);
+      load_b(fb, b, 0, k * 16, at.lane);
       mma(x[0], fa, fb[0], fb[1]);
       mma(x[1], fa, fb[2], fb[3]);
     }
   }
   const auto value = [&](int n, int i) {
-    const int r = row + i / 2 * 8, c = column + 8 * n + i % 2, late = kReverse ? c : r, early = kReverse ? r : c;
+    const int r = row + i / 2 * 8, c = column + 8 * n + i % 2, late = kReverse ? c : r,
+              early = kReverse ? r : c;
     if (early > late) return 0.0f;
     if (!beyond) return x[n][i];
     float sum = 0.0f;

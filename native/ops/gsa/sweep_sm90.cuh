@@ -61,7 +61,8 @@ __device__ __forceinline__ void load_step(bf16* tiles, const TensorMap& map, int
                                           uint64_t* barrier) {
 #pragma unroll
   for (int t = 0; t < kWidth / kTile; ++t)
-    load_box(tiles + t * kStepTile, map, static_cast<int>(column) + t * kTile, static_cast<int>(row), barrier);
+    load_box(tiles + t * kStepTile, map, static_cast<int>(column) + t * kTile, static_cast<int>(row),
+             barrier);
 }
 // Zeros for the rows past the end of the sequence: the boxes brought those of the next one.
 template <int kWidth>
@@ -84,14 +85,14 @@ struct InState {
     float decay[2];
     __device__ __forceinline__ Move(const bf16* strengths, const float* decays, int sub, int thread) {
       const int lane = thread % 32, warp = thread / 32;
-      load_a_trans(written, strengths, warp * 16, sub * kSub);
+      load_a_trans(written, strengths, warp * 16, sub * kSub, lane);
       decay[0] = decays[sub * kSlots + warp * 16 + lane / 4];
       decay[1] = decays[sub * kSlots + warp * 16 + lane / 4 + 8];
     }
   };
 
-  // Starts: out [slots, 16 rows] = state . rows `sub` of `reading`, and state = decay * state + strengths^T rows of
-  // `writing`. Then `answered` waits for out and `settle` for the state.
+  // Starts: out [slots, 16 rows] = state . rows `sub` of `reading`, and state = decay * state + strengths^T
+  // rows of `writing`. Then `answered` waits for out and `settle` for the state.
   __device__ __forceinline__ void start(const bf16* reading, const bf16* writing, const Move& move, int sub,
                                         float (&out)[2][4]) {
     uint32_t a[kWidth / 16][4];
@@ -111,7 +112,8 @@ struct InState {
     const auto rows = row_operand(reading, sub * kSub, 0);
     wgmma_begin();
 #pragma unroll
-    for (int k = 0; k < kWidth / 16; ++k) wgmma<false>(out, a[k], advance(rows, k / 4 * kStepTile + k % 4 * 16));
+    for (int k = 0; k < kWidth / 16; ++k)
+      wgmma<false>(out, a[k], advance(rows, k / 4 * kStepTile + k % 4 * 16));
     wgmma_commit();
     wgmma<true>(x, move.written, column_operand(writing, sub * kSub, kStepTile));
     wgmma_commit();
@@ -140,12 +142,13 @@ struct OutState {
       const int lane = thread % 32, warp = thread / 32;
       ldmatrix_x4(pairs, weights + (sub * kSub + (lane & 7) + (lane >> 4) * 8) * kWeightPitch + (lane & 8));
 #pragma unroll
-      for (int c = 0; c < kGroups; ++c) load_a_trans(own[c], rows + c * kStepTile, warp * 16, sub * kSub);
+      for (int c = 0; c < kGroups; ++c)
+        load_a_trans(own[c], rows + c * kStepTile, warp * 16, sub * kSub, lane);
     }
   };
 
-  // Starts: out [channels, 16 rows] = state . slots of the 16 rows `sub`, plus weights [16, 16] times the rows' own
-  // values; and state = decay * state + rows^T strengths. Then as for InState.
+  // Starts: out [channels, 16 rows] = state . slots of the 16 rows `sub`, plus weights [16, 16] times the
+  // rows' own values; and state = decay * state + rows^T strengths. Then as for InState.
   __device__ __forceinline__ void start(const bf16* slots, const bf16* strengths, const float* decays,
                                         const Move& move, int sub, int thread, float (&out)[kGroups][2][4]) {
     uint32_t a[kGroups][kSlots / 16][4];
@@ -213,7 +216,8 @@ __device__ __forceinline__ void load_state(State& state, const float* from, int 
   float* x = reinterpret_cast<float*>(&state);
 #pragma unroll
   for (int i = 0; i < static_cast<int>(sizeof(State) / 16); ++i) {
-    const float4 v = from ? __ldcg(reinterpret_cast<const float4*>(from) + i * kRole + thread) : make_float4(0, 0, 0, 0);
+    const float4 v =
+        from ? __ldcg(reinterpret_cast<const float4*>(from) + i * kRole + thread) : make_float4(0, 0, 0, 0);
     x[4 * i] = v.x, x[4 * i + 1] = v.y, x[4 * i + 2] = v.z, x[4 * i + 3] = v.w;
   }
 }
@@ -227,8 +231,8 @@ __device__ __forceinline__ void store_state(const State& state, float* to, int t
         make_float4(x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]);
 }
 
-// The ends of a piece of a walk: from the user's state or the cluster before, to the user or the cluster after.
-// `part`: 0 in, 1 out; its first element among the `elements` of a block.
+// The ends of a piece of a walk: from the user's state or the cluster before, to the user or the cluster
+// after. `part`: 0 in, 1 out; its first element among the `elements` of a block.
 struct Ends {
   StateEnds user;
   HandOver over;
@@ -252,12 +256,14 @@ __device__ __forceinline__ void begin_piece(State& state, const Ends& at, const 
 }
 // `reports`: this block tells the user.
 template <int kBarrier, class State>
-__device__ __forceinline__ void end_piece(const State& state, const Ends& at, const Location& x, int64_t elements,
-                                          int64_t first, int part, int thread, bool reports) {
+__device__ __forceinline__ void end_piece(const State& state, const Ends& at, const Location& x,
+                                          int64_t elements, int64_t first, int part, int thread,
+                                          bool reports) {
   const int64_t block = static_cast<int64_t>(at.cluster) * at.blocks + at.rank;
   const bool cut = x.stop != x.steps;
   if (!cut && !(reports && at.user.end)) return;
-  store_state(state, (cut ? at.over.states + block * elements : at.user.end + at.user_block(x) * elements) + first,
+  store_state(state,
+              (cut ? at.over.states + block * elements : at.user.end + at.user_block(x) * elements) + first,
               thread);
   if (!cut) return;
   __threadfence();
@@ -279,61 +285,74 @@ __device__ __forceinline__ void store_anchor(const State& state, bf16* to, int t
         pack_bf16(x[8 * i + 4], x[8 * i + 5]), pack_bf16(x[8 * i + 6], x[8 * i + 7])};
 }
 
-// Of 16 rows: the state's answers to the block that owns them, as the thread holds them. `partial`, `ready`: as they lie in
-// this block.
-__device__ __forceinline__ void send_partial(const float (&out)[2][4], float* partial, uint64_t* ready, int owner,
-                                             int thread) {
+// Of 16 rows: the state's answers to the block that owns them, as the thread holds them. `partial`, `ready`:
+// as they lie in this block.
+__device__ __forceinline__ void send_partial(const float (&out)[2][4], float* partial, uint64_t* ready,
+                                             int owner, int thread) {
   const uint32_t to = remote_address(partial + thread * 4, owner), barrier = remote_address(ready, owner);
   store_async(to, barrier, out[0]);
   store_async(to + kRole * 16, barrier, out[1]);
 }
 
-// Products over the slice of 16 rows of `reading` with the same rows of `writing`, [16, 16], as a warp's products leave them:
-// reading row lane / 4 (+ 8), written row 8 n + lane % 4 * 2 (+ 1). In quarters, which fill the time of other products.
+// Products over the slice of 16 rows of `reading` with the same rows of `writing`, [16, 16], as a warp's
+// products leave them: reading row lane / 4 (+ 8), written row 8 n + lane % 4 * 2 (+ 1). In quarters, which
+// fill the time of other products.
 template <int kWidth>
 struct Pairs {
   float x[2][4] = {};
-  __device__ __forceinline__ void add(const bf16* reading, const bf16* writing, int sub, int quarter) {
+  __device__ __forceinline__ void add(const bf16* reading, const bf16* writing, int sub, int quarter,
+                                      int lane) {
 #pragma unroll
     for (int i = 0; i < kWidth / 64; ++i) {
       const int k = quarter * (kWidth / 64) + i;
       uint32_t fa[4], fb[4];
-      load_a(fa, reading + k / 4 * kStepTile, sub * kSub, k % 4 * 16);
-      load_b(fb, writing + k / 4 * kStepTile, sub * kSub, k % 4 * 16);
+      load_a(fa, reading + k / 4 * kStepTile, sub * kSub, k % 4 * 16, lane);
+      load_b(fb, writing + k / 4 * kStepTile, sub * kSub, k % 4 * 16, lane);
       mma(x[0], fa, fb[0], fb[1]);
       mma(x[1], fa, fb[2], fb[3]);
     }
   }
   // To the block that owns the rows; the address and the barrier as they lie in this one.
-  __device__ __forceinline__ void send(float* pairs, uint64_t* ready, int owner) const {
-    const uint32_t to = remote_address(pairs + threadIdx.x % 32 * 4, owner), barrier = remote_address(ready, owner);
+  __device__ __forceinline__ void send(float* pairs, uint64_t* ready, int owner, int lane) const {
+    const uint32_t to = remote_address(pairs + lane * 4, owner), barrier = remote_address(ready, owner);
     store_async(to, barrier, x[0]);
     store_async(to + 32 * 16, barrier, x[1]);
   }
 };
 
-// [channels, 16 rows] of the role to global memory in two steps: `stage_rows` turns the matrix in the warp's own kStagePitch *
-// 16 elements, `store_rows` makes stores of 16 bytes of it; the first `rows` of the 16 exist.
-constexpr int kStagePitch = 40;
+// [channels, 16 rows] of the role into rows `sub` of `tiles`, as load_step leaves them; a warp has 16 columns
+// of each.
 template <int kGroups>
-__device__ __forceinline__ void stage_rows(const float (&out)[kGroups][2][4], bf16* stage, int lane) {
-  __syncwarp();
+__device__ __forceinline__ void stage_rows(const float (&out)[kGroups][2][4], bf16* tiles, int sub,
+                                           int thread) {
+  const int lane = thread % 32, warp = thread / 32;
+  bf16* to = tiles + tile_offset(sub * kSub + lane / 16 * 8 + lane % 8, warp * 16 + lane / 8 % 2 * 8);
 #pragma unroll
   for (int c = 0; c < kGroups; ++c)
-    stmatrix_x4_trans(stage + (lane / 16 * 8 + lane % 8) * kStagePitch + c * 16 + lane / 8 % 2 * 8,
-                      pack_bf16(out[c][0][0], out[c][0][1]), pack_bf16(out[c][0][2], out[c][0][3]),
-                      pack_bf16(out[c][1][0], out[c][1][1]), pack_bf16(out[c][1][2], out[c][1][3]));
-  __syncwarp();
+    stmatrix_x4_trans(to + c * kStepTile, pack_bf16(out[c][0][0], out[c][0][1]),
+                      pack_bf16(out[c][0][2], out[c][0][3]), pack_bf16(out[c][1][0], out[c][1][1]),
+                      pack_bf16(out[c][1][2], out[c][1][3]));
 }
-template <int kGroups>
-__device__ __forceinline__ void store_rows(const bf16* stage, int thread, bf16* to, int64_t stride, int64_t rows) {
-  const int lane = thread % 32, warp = thread / 32;
+// The staged 64 rows, of which `rows` exist, to `map` and, where they are not all, to the same place at `to`.
+// All threads of the role; thread 0 has to wait for its stores before the tiles are written again.
+template <int kBarrier, int kGroups>
+__device__ __forceinline__ void store_step(const bf16* tiles, const TensorMap& map, int64_t column,
+                                           int64_t row, bf16* to, int64_t stride, int rows, int thread) {
+  publish_shared();
+  named_sync<kBarrier, kRole>();
+  if (rows == kStep) {
+    if (thread == 0) {
 #pragma unroll
-  for (int i = 0; i < kGroups; ++i) {
-    const int part = lane + 32 * i, row = part / (2 * kGroups), at = part % (2 * kGroups);
-    if (row < rows)
-      *reinterpret_cast<uint4*>(to + row * stride + at / 2 * 64 + warp * 16 + at % 2 * 8) =
-          *reinterpret_cast<const uint4*>(stage + row * kStagePitch + at * 8);
+      for (int c = 0; c < kGroups; ++c)
+        store_box(map, static_cast<int>(column) + c * kTile, static_cast<int>(row), tiles + c * kStepTile);
+      commit_stores();
+    }
+    return;
+  }
+  for (int i = thread; i < rows * kGroups * 8; i += kRole) {
+    const int r = i / (kGroups * 8), part = i % (kGroups * 8);
+    *reinterpret_cast<uint4*>(to + r * stride + part * 8) =
+        *reinterpret_cast<const uint4*>(tiles + part / 8 * kStepTile + tile_offset(r, part % 8 * 8));
   }
 }
 

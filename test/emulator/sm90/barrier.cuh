@@ -46,6 +46,15 @@ inline void load_box(bf16* to, const TensorMap& map, int column, int row, uint64
   arrive(*barrier, -map.box_rows * kTile * 2, false);
 }
 
+inline void store_box(const TensorMap& map, int column, int row, const bf16* from) {
+  for (int r = 0; r < map.box_rows && row + r < map.rows; ++r)
+    for (int c = 0; c < kTile && column + c < map.columns; ++c)
+      const_cast<bf16*>(map.base)[int64_t{row + r} * map.columns + column + c] = from[tile_offset(r, c)];
+}
+inline void commit_stores() {}
+inline void wait_stores_read() {}
+inline void wait_stores() {}
+
 inline void load_bytes(void* to, const void* from, int bytes, uint64_t* barrier) {
   std::memcpy(to, from, bytes);
   arrive(*barrier, -bytes, false);

@@ -1,0 +1,44 @@
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import test from 'ava';
+import { testDevices } from '../devices.js';
+
+const SUITES = ['bfloat16', 'gsa', 'gsa-traps'];
+
+// Test shapes are small, and small ones take another path unless this is said in the environment before the process starts.
+for (const [wanted, path] of [
+  ['1', 'sweep'],
+  ['0', 'tensor-core'],
+])
+  for (const dev of testDevices().filter(({ backend }) => backend === 'cuda'))
+    test(`${dev} suites ${SUITES.join(', ')} with FLASH_GSA_SWEEP=${wanted}, which takes the ${path} path`, (t) => {
+      t.timeout(200_000);
+      const root = fileURLToPath(new URL('../../../', import.meta.url));
+      const manifest = createRequire(import.meta.url).resolve('ava/package.json');
+      const bin = (JSON.parse(readFileSync(manifest, 'utf8')) as { bin: { ava: string } }).bin.ava;
+      const run = spawnSync(
+        process.execPath,
+        [
+          join(dirname(manifest), bin),
+          '--concurrency',
+          '3',
+          ...SUITES.map((name) => `.build/test/ops/${name}.test.js`),
+        ],
+        {
+          cwd: root,
+          encoding: 'utf8',
+          env: { ...process.env, FLASH_GSA_SWEEP: wanted, FLASH_GSA_TRACE: '1' },
+          maxBuffer: 1 << 28,
+        },
+      );
+      const log = run.stdout + run.stderr;
+      const taken = (name: string): number =>
+        log.split('\n').filter((line) => line.includes(`${name} path, bfloat16`)).length;
+      t.log(`${taken('sweep')} calls took the sweeps, ${taken('tensor-core')} the tensor-core path`);
+      t.is(run.status, 0, run.stdout.slice(-4000));
+      t.true(taken(path!) > 0, `no call took the ${path} path`);
+      if (wanted === '0') t.is(taken('sweep'), 0);
+    });
