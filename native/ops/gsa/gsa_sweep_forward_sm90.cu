@@ -56,7 +56,7 @@ struct Place {
 
 template <int kCluster, int kIn, int kOut>
 __device__ __forceinline__ bf16* anchor(const ForwardSweep& a, const Place<kCluster>& at, const Location& x) {
-  const int64_t n = first_anchor(x.row - static_cast<int64_t>(x.chunk) * kStep, x.sequence) + x.chunk;
+  const int64_t n = first_anchor(x.row - x.chunk * kStep, x.sequence) + x.chunk;
   return a.anchors + ((n * a.HQ + x.head) * kCluster + at.rank) * anchor_elements(kIn, kOut);
 }
 
@@ -88,8 +88,8 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>
       bf16 *q = x.reading[i % 2], *k = x.writing[i % 2];
       wait_barrier(&x.rows_ready[i % 2], i / 2 % 2);
       if (uniform(here.rows < kStep)) {
-        clear_rows<kIn>(q, static_cast<int>(here.rows), thread);
-        clear_rows<kIn>(k, static_cast<int>(here.rows), thread);
+        clear_rows<kIn>(q, here.rows, thread);
+        clear_rows<kIn>(k, here.rows, thread);
         publish_shared();
         named_sync<kInBarrier, kRole>();
       }
@@ -142,7 +142,7 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
       next.advance();
       if (uniform(here.step == here.start))
         begin_piece<kOutBarrier>(state, at.ends(a), here, kElements, kIn * kSlots, 1, thread);
-      const int rows = static_cast<int>(min(here.rows, int64_t{kStep}));
+      const int rows = min(here.rows, kStep);
       bf16* v = x.values[i % 2];
       wait_barrier(&x.values_ready[i % 2], i / 2 % 2);
       if (uniform(rows < kStep)) {
@@ -295,7 +295,7 @@ struct SlotBlock {
   __device__ __forceinline__ void answer_rows(Fragment& z, Fragment& ok, const RowBlock& rows) const {
     float mean[2][2], norm[2][2];
     if constexpr (!kBackward) {
-      if (a.ok) store_fragment(z, a.ok, rows, at);
+      if (a.ok) store_fragment(z, a.ok, rows, at, exact.pairs[at.warp][0]);
       softmax_rows<false>(z, z, w, at, mean, norm);
     } else {
       Fragment p;
@@ -349,9 +349,9 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
   const int n = uniform(at.line.total());
   // The block of rows `own` of a step that this block of threads has.
   const auto rows_of_block = [&](const Location& to, int own, int64_t heads, int64_t head) {
-    const int64_t past = (at.rank * kOwned + own) * kSub;
-    return RowBlock{((to.row + past) * heads + head) * kSlots, static_cast<unsigned>(heads) * kSlots,
-                    static_cast<int>(min(max(to.rows - past, int64_t{0}), int64_t{kSub}))};
+    const int past = (at.rank * kOwned + own) * kSub;
+    return RowBlock{(int64_t{to.row + past} * heads + head) * kSlots, static_cast<unsigned>(heads) * kSlots,
+                    min(max(to.rows - past, 0), kSub)};
   };
   Cursor<false> starting(at.line), ending(at.line);
   Decayed newer, older;
@@ -397,12 +397,13 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
         Fragment z;
         block.read_rows(older, x.partial[c % 2][own * kCluster], x.pairs[c % 2][own * kCluster], gates, z);
         block.answer_rows(z, ok, rows);
+        if constexpr (kBackward) {
+          store_fragment(z, a.dok, rows, place, x.exact.pairs[place.warp][0]);
+          store_fragment(ok, a.flow, rows, place, x.exact.pairs[place.warp][0]);
+          if (ending.inside()) load_ok((own + 1) % kOwned);
+        }
         block.send_rows(older, z, gates, x.slots[c % 2] + sub * kSubTile,
                         x.weights[c % 2] + sub * kSub * kWeightPitch, &x.slots_ready[c % 2]);
-        if constexpr (kBackward) {  // after what others wait for
-          store_fragment(z, a.dok, rows, place);
-          store_fragment(ok, a.flow, rows, place);
-        }
       }
       if constexpr (kKeep) older = newer;
       if (starts) {
@@ -413,7 +414,6 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
         if (own + 1 == kOwned) starting.advance();
       }
       // Last, so that nothing above waits for them.
-      if (ends && ending.inside()) load_ok((own + 1) % kOwned);
       if (starts && starting.inside()) load_new((own + 1) % kOwned);
     }
     step_done<kCluster>();

@@ -54,7 +54,7 @@ struct Place {
   }
   // Place of a stored state among those of all blocks.
   __device__ int64_t anchor(const ReverseSweep& a, const Location& x) const {
-    const int64_t n = first_anchor(x.row - static_cast<int64_t>(x.chunk) * kStep, x.sequence) + x.chunk;
+    const int64_t n = first_anchor(x.row - x.chunk * kStep, x.sequence) + x.chunk;
     return (n * a.H + x.head) * kCluster + rank;
   }
 };
@@ -149,8 +149,8 @@ __device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x
       wait_barrier(&x.read_ready[i % 2], i / 2 % 2);
       wait_barrier(&x.write_ready[i % 2], i / 2 % 2);
       if (uniform(here.rows < kStep)) {
-        clear_rows<kWidth>(v, static_cast<int>(here.rows), thread);
-        clear_rows<kWidth>(d_o, static_cast<int>(here.rows), thread);
+        clear_rows<kWidth>(v, here.rows, thread);
+        clear_rows<kWidth>(d_o, here.rows, thread);
         publish_shared();
         named_sync<kInBarrier, kRole>();
       }
@@ -196,7 +196,7 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
         wait_barrier(&x.anchor_ready[i % 2], i / 2 % 2);
         store_flow(state, x.anchor[i % 2], a.flow + (at.anchor(a, here) * 5 + 1) * kSlots, thread);
       }
-      const int rows = static_cast<int>(min(here.rows, int64_t{kStep}));
+      const int rows = min(here.rows, kStep);
       bf16* d_o = x.write[i % 2];
       wait_barrier(&x.write_ready[i % 2], i / 2 % 2);
       if (uniform(rows < kStep)) clear_rows<kWidth>(d_o, rows, thread);
@@ -326,7 +326,7 @@ struct SlotBlock {
       const GateSums sums(g, at);
       each([&](int n, int i) { ds[n][i] += before[n][i] + exp2_approx(sums.after[n][i]) * past[n][i]; });
     }
-    store_fragment(ds, a.ds, rows, at);
+    store_fragment(ds, a.ds, rows, at, exact.pairs[at.warp][0]);
   }
 };
 
@@ -339,9 +339,9 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
   const SlotBlock<kKeySide, kCluster> block{a, x.exact, place};
   const int n = uniform(at.line.total());
   const auto rows_of_block = [&](const Location& to, int own) {
-    const int64_t past = (at.rank * kOwned + own) * kSub;
-    return RowBlock{((to.row + past) * a.H + to.head) * kSlots, static_cast<unsigned>(a.H) * kSlots,
-                    static_cast<int>(min(max(to.rows - past, int64_t{0}), int64_t{kSub}))};
+    const int past = (at.rank * kOwned + own) * kSub;
+    return RowBlock{(int64_t{to.row + past} * a.H + to.head) * kSlots, static_cast<unsigned>(a.H) * kSlots,
+                    min(max(to.rows - past, 0), kSub)};
   };
   Cursor<true> starting(at.line), ending(at.line);
   Decayed newer, older;

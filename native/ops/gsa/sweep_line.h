@@ -26,15 +26,14 @@ constexpr int kStep = 64;  // tokens between two barriers of the cluster
 
 // Where a step lies.
 struct Location {
-  int64_t row;   // its first row among the B * T rows
-  int64_t rows;  // from there to the end of the sequence
-  int64_t sequence;
-  int head, kv_head;
+  int row;   // its first row among the B * T rows
+  int rows;  // from there to the end of the sequence
+  int sequence, head, kv_head;
   int chunk;  // number of the step's 64 rows in the sequence
   int step, start, stop,
       steps;  // number of the step in the walk; the piece [start, stop) that this cluster does; all
   GSA_HOST_DEVICE int64_t state(int64_t heads, int64_t h, int64_t width, int64_t slots) const {
-    return (sequence * heads + h) * width * slots;
+    return (int64_t{sequence} * heads + h) * width * slots;
   }
 };
 
@@ -106,11 +105,11 @@ struct Line {
     x.chunk = kReverse ? n - 1 - x.step : x.step;
     walk += base;
     x.sequence = walk / heads;
-    x.head = walk - static_cast<int>(x.sequence) * heads;
+    x.head = walk - x.sequence * heads;
     x.kv_head = x.head / group;
     const Rows r = rows_of(cu_seqlens, T, x.sequence);
-    x.row = r.begin + static_cast<int64_t>(x.chunk) * kStep;
-    x.rows = r.end - x.row;
+    x.row = static_cast<int>(r.begin) + x.chunk * kStep;
+    x.rows = static_cast<int>(r.end) - x.row;
     return x;
   }
 };
