@@ -295,7 +295,7 @@ struct SlotBlock {
   __device__ __forceinline__ void answer_rows(Fragment& z, Fragment& ok, const RowBlock& rows) const {
     float mean[2][2], norm[2][2];
     if constexpr (!kBackward) {
-      if (a.ok) store_fragment(z, a.ok, rows, at, exact.pairs[at.warp][0]);
+      if (a.ok) store_fragment(z, a.ok, rows, at);
       softmax_rows<false>(z, z, w, at, mean, norm);
     } else {
       Fragment p;
@@ -398,8 +398,8 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
         block.read_rows(older, x.partial[c % 2][own * kCluster], x.pairs[c % 2][own * kCluster], gates, z);
         block.answer_rows(z, ok, rows);
         if constexpr (kBackward) {
-          store_fragment(z, a.dok, rows, place, x.exact.pairs[place.warp][0]);
-          store_fragment(ok, a.flow, rows, place, x.exact.pairs[place.warp][0]);
+          store_fragment(z, a.dok, rows, place);
+          store_fragment(ok, a.flow, rows, place);
           if (ending.inside()) load_ok((own + 1) % kOwned);
         }
         block.send_rows(older, z, gates, x.slots[c % 2] + sub * kSubTile,

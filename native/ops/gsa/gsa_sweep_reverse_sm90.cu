@@ -326,7 +326,7 @@ struct SlotBlock {
       const GateSums sums(g, at);
       each([&](int n, int i) { ds[n][i] += before[n][i] + exp2_approx(sums.after[n][i]) * past[n][i]; });
     }
-    store_fragment(ds, a.ds, rows, at, exact.pairs[at.warp][0]);
+    store_fragment(ds, a.ds, rows, at);
   }
 };
 

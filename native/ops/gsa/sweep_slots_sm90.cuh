@@ -51,6 +51,21 @@ __device__ __forceinline__ void load_fragment(Fragment& x, const float* from, co
       x[n][2 + b] = row < rows.rows ? p[8] : 0.0f;
     }
 }
+// Turned through shared memory into stores of 16 bytes this was slower (README-sm90.md): the role waits for
+// the turn.
+__device__ __forceinline__ void store_fragment(const Fragment& x, float* to, const RowBlock& rows,
+                                               const FragmentPlace& at) {
+  to += rows.first;
+#pragma unroll
+  for (int n = 0; n < 2; ++n)
+#pragma unroll
+    for (int b = 0; b < 2; ++b) {
+      const int row = at.row + 8 * n + b;
+      float* p = to + (row * rows.stride + at.slot);
+      if (row < rows.rows) p[0] = x[n][b], p[8] = x[n][2 + b];
+    }
+}
+
 // Sums of the gates of 16 rows, by slot and in units of log 2: up to and including a row, after it, and of
 // all of them. No sum is a difference, so that one gate of -1e4 leaves the others their digits.
 struct GateSums {
@@ -98,28 +113,6 @@ struct ExactWork {
   float decay[kSub][kSlots + 1], late[kSub][kSlots + 1], early[kSub][kSlots + 1];
   float pairs[4][kSub][kSub];  // every warp its copy
 };
-// A warp's 16 slots of 16 rows, turned in `turn` (kPairs floats of the warp's own) so that stores are 16
-// bytes wide.
-__device__ __forceinline__ void store_fragment(const Fragment& x, float* to, const RowBlock& rows,
-                                               const FragmentPlace& at, float* turn) {
-  // Groups of four slots change places by the row, which spreads them over the banks.
-  const auto place = [](int row, int group) { return row * kSub + (group ^ (row / 2 & 3)) * 4; };
-  __syncwarp();
-  each([&](int n, int i) {
-    const int row = at.row + 8 * n + i % 2, slot = at.lane / 4 + i / 2 * 8;
-    turn[place(row, slot / 4) + slot % 4] = x[n][i];
-  });
-  __syncwarp();
-  to += rows.first;
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const int row = at.lane / 4 + 8 * i, group = at.lane % 4;
-    if (row < rows.rows)
-      *reinterpret_cast<float4*>(to + (row * rows.stride + at.warp * 16 + group * 4)) =
-          *reinterpret_cast<const float4*>(turn + place(row, group));
-  }
-}
-
 __device__ __forceinline__ void keep_exact(const Fragment& x, float (&to)[kSub][kSlots + 1],
                                            const FragmentPlace& at) {
   each([&](int n, int i) { to[at.row + 8 * n + i % 2][at.slot + i / 2 * 8] = x[n][i]; });
