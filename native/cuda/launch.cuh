@@ -4,6 +4,9 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <map>
+#include <mutex>
+#include <utility>
 
 #include "device.h"
 
@@ -25,15 +28,20 @@ cudaLaunchConfig_t cluster_config(gsa_device& device, void (*kernel)(Arguments),
   return config;
 }
 
-// Clusters that the device runs at once, when a multiprocessor has room for one block.
+// Clusters that the device runs at once, when a multiprocessor has room for one block. The driver is asked
+// once a kernel and device: the answer takes as long as a small launch.
 template <int kCluster, class Arguments>
 int clusters_that_fit(gsa_device& device, void (*kernel)(Arguments), int threads, int bytes) {
   if constexpr (kCluster == 1) return device.multiprocessors;
+  static std::mutex mutex;
+  static std::map<std::pair<void (*)(Arguments), int>, int> known;
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto [place, unknown] = known.try_emplace({kernel, device.index}, 0);
+  if (!unknown) return place->second;
   cudaLaunchAttribute attribute{};
   const cudaLaunchConfig_t config = cluster_config<kCluster>(device, kernel, 1, threads, bytes, attribute);
-  int fit = 0;
-  cudaOccupancyMaxActiveClusters(&fit, kernel, &config);
-  return fit;
+  cudaOccupancyMaxActiveClusters(&place->second, kernel, &config);
+  return place->second;
 }
 
 template <int kCluster, class Arguments>

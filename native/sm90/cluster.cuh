@@ -1,5 +1,5 @@
-// Thread block clusters: rank, barrier, and stores into the shared memory of another block of the cluster.
-// kCluster = 1 needs no cluster launch.
+// Thread block clusters: rank, barrier, and addresses in the shared memory of another block of the cluster
+// (barrier.cuh stores there, for which also a cluster of one block has to be launched as one).
 #pragma once
 
 #include <cstdint>
@@ -27,16 +27,11 @@ __device__ __forceinline__ void cluster_sync() {
   }
 }
 
-// The two halves of cluster_sync. kRelease: what the thread stored before becomes visible; without it the
-// thread only tells that it no longer needs what it read.
-template <int kCluster, bool kRelease>
+// The two halves of a barrier of the cluster that says only that a thread no longer needs what it read:
+// nothing that it stored becomes visible by it.
+template <int kCluster>
 __device__ __forceinline__ void cluster_arrive() {
-  if constexpr (kCluster == 1)
-    return;
-  else if constexpr (kRelease)
-    asm volatile("barrier.cluster.arrive.release;" ::: "memory");
-  else
-    asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+  if constexpr (kCluster > 1) asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
 }
 template <int kCluster>
 __device__ __forceinline__ void cluster_wait() {
@@ -53,18 +48,6 @@ __device__ __forceinline__ uint32_t remote_address(const void* local, int rank) 
                : "=r"(address)
                : "r"(shared_address(local)), "r"(rank));
   return address;
-}
-
-__device__ __forceinline__ void store_remote(uint32_t address, float x) {
-  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(address), "f"(x) : "memory");
-}
-__device__ __forceinline__ void store_remote(uint32_t address, float x, float y) {
-  asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(x), "f"(y) : "memory");
-}
-__device__ __forceinline__ void store_remote(uint32_t address, const uint4& x) {
-  asm volatile("st.shared::cluster.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(x.x), "r"(x.y),
-               "r"(x.z), "r"(x.w)
-               : "memory");
 }
 
 // The dynamic shared memory of the block.
@@ -93,16 +76,6 @@ __device__ __forceinline__ T opaque(T x) {
   else
     asm volatile("" : "+r"(x));
   return x;
-}
-
-// Registers of a thread from here on, in warpgroups of 128 threads that all call it.
-template <int kCount>
-__device__ __forceinline__ void give_registers() {
-  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
-}
-template <int kCount>
-__device__ __forceinline__ void take_registers() {
-  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
 }
 
 // Barrier among `kThreads` threads of the block; ids 1..15 are free for roles.

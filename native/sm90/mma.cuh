@@ -36,14 +36,8 @@ __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], const bf16* 
                : "memory");
 }
 
-// Four 8 x 8 matrices as products leave them; lane l gives the address of row l % 8 of matrix l / 8.
-__device__ __forceinline__ void stmatrix_x4(bf16* p, uint32_t r0, uint32_t r1, uint32_t r2, uint32_t r3) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(shared_address(p)),
-               "r"(r0), "r"(r1), "r"(r2), "r"(r3)
-               : "memory");
-}
-
-// The same with every matrix transposed on its way.
+// Four 8 x 8 matrices as products leave them, each transposed on its way; lane l gives the address of row l %
+// 8 of what is then matrix l / 8.
 __device__ __forceinline__ void stmatrix_x4_trans(bf16* p, uint32_t r0, uint32_t r1, uint32_t r2,
                                                   uint32_t r3) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(shared_address(p)),

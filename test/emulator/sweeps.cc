@@ -260,6 +260,8 @@ int main() {
       {"clusters of 2 blocks, gates to 6 nats, T 200 K=V=256", 1, 200, 1, 1, 256, -6, {}, 9, 1},
       {"gates to 0.5 nats, T 300 K=V=128", 1, 300, 1, 1, 128, -0.5, {}, 4, 1},
       {"gates to 20 nats, T 100 K=V=128", 1, 100, 1, 1, 128, -20, {}, 4, 1},
+      {"gates to 5 nats, about 40 in 16 rows, T 130 K=V=64", 1, 130, 1, 1, 64, -5, {}, 4, 1},
+      {"gates to 10,000 nats, T 70 K=V=64", 1, 70, 1, 1, 64, -1e4, {}, 4, 1},
       {"documents, some empty, K=V=64", 1, 209, 2, 2, 64, NAN, ragged, 9, 1},
       {"grouped queries (forward), T 100 HQ 4 H 2 K=V=128", 2, 100, 4, 2, 128, NAN, {}, 5, 0.5},
   };

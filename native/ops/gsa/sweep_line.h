@@ -32,9 +32,6 @@ struct Location {
   int chunk;  // number of the step's 64 rows in the sequence
   int step, start, stop,
       steps;  // number of the step in the walk; the piece [start, stop) that this cluster does; all
-  GSA_HOST_DEVICE int64_t state(int64_t heads, int64_t h, int64_t width, int64_t slots) const {
-    return (int64_t{sequence} * heads + h) * width * slots;
-  }
 };
 
 // First stored state of a sequence: ceil(rows / 64) of them fit before that of the next.

@@ -205,7 +205,7 @@ struct OutState {
 // The end of a step: what the thread read may be overwritten; goes on when all threads of the cluster say so.
 template <int kCluster>
 __device__ __forceinline__ void step_done() {
-  cluster_arrive<kCluster, false>();
+  cluster_arrive<kCluster>();
   cluster_wait<kCluster>();
 }
 

@@ -13,7 +13,7 @@ template <int kCluster>
 void cluster_sync() {
   emulator::meet(*emulator::current->cluster, kCluster * emulator::threads_of_block);
 }
-template <int kCluster, bool kRelease>
+template <int kCluster>
 void cluster_arrive() {}
 template <int kCluster>
 void cluster_wait() {
@@ -30,15 +30,6 @@ inline uint32_t remote_address(const void* local, int rank) {
   }
   return static_cast<uint32_t>(there.shared - emulator::shared_memory + offset);
 }
-inline void store_remote(uint32_t address, float x) { std::memcpy(emulator::shared_memory + address, &x, 4); }
-inline void store_remote(uint32_t address, float x, float y) {
-  store_remote(address, x);
-  store_remote(address + 4, y);
-}
-inline void store_remote(uint32_t address, const uint4& x) {
-  std::memcpy(emulator::shared_memory + address, &x, 16);
-}
-
 inline char* block_memory() { return emulator::current->block->shared; }
 
 inline void set_flag(int* flag) { *flag = 1; }
@@ -52,10 +43,6 @@ template <class T>
 T opaque(T x) {
   return x;
 }
-template <int kCount>
-void give_registers() {}
-template <int kCount>
-void take_registers() {}
 template <int kId, int kThreads>
 void named_sync() {
   emulator::meet(emulator::current->block->barriers[kId], kThreads);

@@ -39,8 +39,7 @@ void load_matrices(uint32_t (&r)[4], const bf16* p) {
 inline void ldmatrix_x4(uint32_t (&r)[4], const bf16* p) { load_matrices<false>(r, p); }
 inline void ldmatrix_x4_trans(uint32_t (&r)[4], const bf16* p) { load_matrices<true>(r, p); }
 
-template <bool kTransposed>
-void store_matrices(bf16* p, uint32_t r0, uint32_t r1, uint32_t r2, uint32_t r3) {
+inline void stmatrix_x4_trans(bf16* p, uint32_t r0, uint32_t r1, uint32_t r2, uint32_t r3) {
   struct Lane {
     bf16* row;
     uint32_t r[4];
@@ -50,18 +49,9 @@ void store_matrices(bf16* p, uint32_t r0, uint32_t r1, uint32_t r2, uint32_t r3)
       for (int lane = 0; lane < 32; ++lane) {
         bf16 pair[2];
         std::memcpy(pair, &lanes[lane]->r[matrix], 4);
-        for (int t = 0; t < 2; ++t) {
-          const int row = lane / 4, column = lane % 4 * 2 + t;
-          lanes[matrix * 8 + (kTransposed ? column : row)]->row[kTransposed ? row : column] = pair[t];
-        }
+        for (int t = 0; t < 2; ++t) lanes[matrix * 8 + lane % 4 * 2 + t]->row[lane / 4] = pair[t];
       }
   });
-}
-inline void stmatrix_x4(bf16* p, uint32_t r0, uint32_t r1, uint32_t r2, uint32_t r3) {
-  store_matrices<false>(p, r0, r1, r2, r3);
-}
-inline void stmatrix_x4_trans(bf16* p, uint32_t r0, uint32_t r1, uint32_t r2, uint32_t r3) {
-  store_matrices<true>(p, r0, r1, r2, r3);
 }
 
 inline uint32_t to_tf32(float x) { return (__float_as_uint(x) + 0x1000u) & ~0x1fffu; }
