@@ -197,7 +197,7 @@ struct Verdict {
       error += difference * difference;
       norm += expected[i] * expected[i];
     }
-    const double relative = expected.empty() ? 0 : std::sqrt(error / norm);
+    const double relative = error == 0 ? 0 : std::sqrt(error / norm);  // of zeros: NaN unless all are right
     std::printf(" %s %.1e", name, relative);
     if (!(relative <= 1e-2)) pass = false, std::printf(" WRONG");
   }
