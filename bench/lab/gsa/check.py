@@ -124,6 +124,12 @@ def cases(small):
         yield f'T={T}', dict(B=2, T=T, HQ=2, H=2, K=64, V=128, M=64, states=T % 2 == 1)
     for gates in ('zero', 'forget', 'mixed', 'span5', 'span6', 'span20', 'span0.5'):
         yield gates, dict(B=1, T=160, HQ=2, H=2, K=128, V=64, M=64, gates=gates, states=True)
+    # Widths of the sweeps, which these reach with FLASH_GSA_SWEEP=1.
+    for T in (1, 15, 17, 63, 64, 65, 130):
+        yield f'K=V=64 T={T}', dict(B=3, T=T, HQ=2, H=2, K=64, V=64, M=64, states=T % 2 == 1)
+    for gates in ('zero', 'forget', 'mixed', 'span5', 'span6', 'span20', 'span0.5'):
+        yield f'K=V=128 {gates}', dict(B=2, T=160, HQ=2, H=2, K=128, V=128, M=64, gates=gates, states=True)
+    yield 'K=V=256 states', dict(B=2, T=300, HQ=2, H=2, K=256, V=256, M=64, states=True)
     for K, V, M in ((512, 512, 64), (256, 320, 64), (64, 64, 16), (128, 128, 32), (192, 64, 128), (100, 72, 64),
                     (64, 64, 48), (520, 40, 5), (600, 700, 520)):
         yield f'K={K} V={V} M={M}', dict(B=1, T=150, HQ=2, H=2, K=K, V=V, M=M)

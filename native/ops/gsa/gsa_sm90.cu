@@ -22,10 +22,10 @@ void trace(const char* op, const char* path, const Dims& d, int32_t dtype) {
 }
 
 // Of calls that the sweeps could take, those for which they are the faster path, unless the environment says.
-bool sweep_wanted(const gsa_device& device, const Dims& d, const int32_t* cu_seqlens) {
+bool sweep_wanted(const gsa_device& device, const Dims& d, const int32_t* cu_seqlens, bool backward) {
   static const char* const wanted = std::getenv("FLASH_GSA_SWEEP");
   if (wanted && (wanted[0] == '0' || wanted[0] == '1')) return wanted[0] == '1';
-  return sweep_fills(device, d, cu_seqlens != nullptr);
+  return sweep_is_faster(device, d, cu_seqlens != nullptr, backward);
 }
 
 }  // namespace
@@ -39,7 +39,7 @@ using sm90::trace;
 void gsa_chunk_fwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::ChunkFwd p = slot_attention::read_chunk_fwd(args, dtype);
-  const bool sweep = sm90::sweep_takes(p.dims, dtype) && sweep_wanted(device, p.dims, p.in.cu_seqlens),
+  const bool sweep = sm90::sweep_takes(p.dims, dtype) && sweep_wanted(device, p.dims, p.in.cu_seqlens, false),
              fast = sm90::fast_takes(p.dims, dtype);
   trace("gsa_chunk_fwd", sweep ? "sweep" : fast ? "tensor-core" : "general", p.dims, dtype);
   if (sweep) return sm90::sweep_fwd(device, p);
@@ -49,7 +49,8 @@ void gsa_chunk_fwd(gsa_device& device, const Args& args) {
 void gsa_chunk_bwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::ChunkBwd p = slot_attention::read_chunk_bwd(args, dtype);
-  const bool sweep = sm90::sweep_bwd_takes(p.dims, dtype) && sweep_wanted(device, p.dims, p.in.cu_seqlens),
+  const bool sweep =
+                 sm90::sweep_bwd_takes(p.dims, dtype) && sweep_wanted(device, p.dims, p.in.cu_seqlens, true),
              fast = sm90::fast_takes(p.dims, dtype);
   trace("gsa_chunk_bwd", sweep ? "sweep" : fast ? "tensor-core" : "general", p.dims, dtype);
   if (sweep) return sm90::sweep_bwd(device, p);

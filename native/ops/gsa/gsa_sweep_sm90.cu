@@ -59,9 +59,9 @@ void sweep_fwd(gsa_device& device, const ChunkFwd& p) {
   states.store();
 }
 
-bool sweep_fills(const gsa_device& device, const Dims& d, bool documents) {
+bool sweep_is_faster(const gsa_device& device, const Dims& d, bool documents, bool backward) {
   const int64_t clusters = device.multiprocessors / cluster_of(d);
-  return !documents && 2 * d.N * d.HQ >= clusters;
+  return !documents && 2 * d.N * d.HQ >= clusters && d.K >= (backward ? 256 : 128);
 }
 
 bool sweep_bwd_takes(const Dims& d, int32_t dtype) { return sweep_takes(d, dtype) && d.HQ == d.H; }

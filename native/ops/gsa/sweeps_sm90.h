@@ -6,11 +6,11 @@
 
 namespace gsa::sm90 {
 
-// Whether there are walks enough for at least half of the clusters that the device runs at once. With fewer
-// the sweeps are slower than kernels that work on all chunks of a sequence at the same time. Packed documents
-// (cu_seqlens) count as too few: their lengths are on the device, and one long document would be one long
-// walk.
-bool sweep_fills(const gsa_device& device, const slot_attention::Dims& d, bool documents);
+// Of the shapes that they take, those where the sweeps were measured to be the faster path: widths from 256
+// (forward alone: 128), and walks for at least half of the clusters that the device runs at once. With fewer,
+// kernels that work on all chunks of a sequence at the same time are faster. Packed documents (cu_seqlens)
+// count as too few: their lengths are on the device, and one long document would be one long walk.
+bool sweep_is_faster(const gsa_device& device, const slot_attention::Dims& d, bool documents, bool backward);
 
 bool sweep_takes(const slot_attention::Dims& d, int32_t dtype);
 void sweep_fwd(gsa_device& device, const slot_attention::ChunkFwd& p);
