@@ -70,35 +70,26 @@ __device__ __forceinline__ void mma(float (&d)[4], const uint32_t (&a)[4], uint3
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// In what follows `lane` is threadIdx.x % 32; a kernel that keeps it in a register gives it.
+// In what follows a kernel gives its `lane` where it keeps it in a register.
 // Operand a: rows [row, row + 16), k in [k, k + 16) of a tile that stores [row][k], or [k][row] (transposed).
-__device__ __forceinline__ void load_a(uint32_t (&a)[4], const bf16* tile, int row, int k, int lane) {
+__device__ __forceinline__ void load_a(uint32_t (&a)[4], const bf16* tile, int row, int k,
+                                       int lane = threadIdx.x & 31) {
   ldmatrix_x4(a, tile + tile_offset(row + (lane & 15), k + (lane >> 4) * 8));
 }
-__device__ __forceinline__ void load_a_trans(uint32_t (&a)[4], const bf16* tile, int row, int k, int lane) {
+__device__ __forceinline__ void load_a_trans(uint32_t (&a)[4], const bf16* tile, int row, int k,
+                                             int lane = threadIdx.x & 31) {
   ldmatrix_x4_trans(a, tile + tile_offset(k + (lane & 7) + (lane >> 4) * 8, row + (lane & 8)));
 }
 
 // Operand b for columns [n, n + 16): b[0], b[1] belong to the first eight, b[2], b[3] to the others. The tile
 // stores [n][k], or [k][n] (transposed).
-__device__ __forceinline__ void load_b(uint32_t (&b)[4], const bf16* tile, int n, int k, int lane) {
+__device__ __forceinline__ void load_b(uint32_t (&b)[4], const bf16* tile, int n, int k,
+                                       int lane = threadIdx.x & 31) {
   ldmatrix_x4(b, tile + tile_offset(n + (lane & 7) + (lane >> 4) * 8, k + (lane & 8)));
 }
-__device__ __forceinline__ void load_b_trans(uint32_t (&b)[4], const bf16* tile, int n, int k, int lane) {
+__device__ __forceinline__ void load_b_trans(uint32_t (&b)[4], const bf16* tile, int n, int k,
+                                             int lane = threadIdx.x & 31) {
   ldmatrix_x4_trans(b, tile + tile_offset(k + (lane & 15), n + (lane >> 4) * 8));
-}
-
-__device__ __forceinline__ void load_a(uint32_t (&a)[4], const bf16* tile, int row, int k) {
-  load_a(a, tile, row, k, threadIdx.x & 31);
-}
-__device__ __forceinline__ void load_a_trans(uint32_t (&a)[4], const bf16* tile, int row, int k) {
-  load_a_trans(a, tile, row, k, threadIdx.x & 31);
-}
-__device__ __forceinline__ void load_b(uint32_t (&b)[4], const bf16* tile, int n, int k) {
-  load_b(b, tile, n, k, threadIdx.x & 31);
-}
-__device__ __forceinline__ void load_b_trans(uint32_t (&b)[4], const bf16* tile, int n, int k) {
-  load_b_trans(b, tile, n, k, threadIdx.x & 31);
 }
 
 __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
