@@ -67,48 +67,34 @@ inline Matmul read_matmul(const Args& args) {
     expect_shape(c, {m, n}, "c");
   const Matrix mc = read_matrix(c, "c");
   if (bias) expect_dense(*bias, a.dtype, {n}, "bias");
+  Matmul p{ma.batch,
+           m,
+           n,
+           k,
+           a.dtype,
+           c.dtype,
+           a.data,
+           b.data,
+           bias ? bias->data : nullptr,
+           c.data,
+           ma.ld,
+           mb.ld,
+           mc.ld,
+           ma.stride,
+           mb.stride,
+           mc.stride,
+           trans_a,
+           trans_b,
+           static_cast<float>(args.attr(2)),
+           static_cast<float>(args.attr(3))};
   // Matrices that follow each other without a gap, times one matrix, are one tall matrix times it.
-  if (!trans_a && ma.batch > 1 && b.ndim == 2 && ma.stride == ma.rows * ma.ld && mc.stride == mc.rows * mc.ld)
-    return {1,
-            ma.batch * m,
-            n,
-            k,
-            a.dtype,
-            c.dtype,
-            a.data,
-            b.data,
-            bias ? bias->data : nullptr,
-            c.data,
-            ma.ld,
-            mb.ld,
-            mc.ld,
-            0,
-            0,
-            0,
-            trans_a,
-            trans_b,
-            static_cast<float>(args.attr(2)),
-            static_cast<float>(args.attr(3))};
-  return {ma.batch,
-          m,
-          n,
-          k,
-          a.dtype,
-          c.dtype,
-          a.data,
-          b.data,
-          bias ? bias->data : nullptr,
-          c.data,
-          ma.ld,
-          mb.ld,
-          mc.ld,
-          ma.stride,
-          mb.stride,
-          mc.stride,
-          trans_a,
-          trans_b,
-          static_cast<float>(args.attr(2)),
-          static_cast<float>(args.attr(3))};
+  if (!trans_a && p.batch > 1 && b.ndim == 2 && ma.stride == ma.rows * ma.ld &&
+      mc.stride == mc.rows * mc.ld) {
+    p.m *= p.batch;
+    p.batch = 1;
+    p.stride_a = p.stride_b = p.stride_c = 0;
+  }
+  return p;
 }
 
 }  // namespace gsa::product
