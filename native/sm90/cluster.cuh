@@ -1,5 +1,6 @@
 // Thread block clusters: rank, barrier, and addresses in the shared memory of another block of the cluster
-// (barrier.cuh stores there, for which also a cluster of one block has to be launched as one).
+// (barrier.cuh stores there). A cluster of one is launched as one of a pair that have nothing in common:
+// stores that count themselves in are meant for clusters of at least two blocks.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +43,9 @@ __device__ __forceinline__ void cluster_wait() {
 }
 
 // Address of the same place in the shared memory of block `rank`.
+template <int kCluster>
 __device__ __forceinline__ uint32_t remote_address(const void* local, int rank) {
+  if constexpr (kCluster == 1) rank = cluster_rank<2>();
   uint32_t address;
   asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
                : "=r"(address)

@@ -213,6 +213,8 @@ function benchShape(context: BenchContext, shape: TrainShape): BenchResult[] {
       );
       const wallMs = summarize(wall.slice(total.warmup), total.warmup).medianMs;
       const peakGiB = device.memory().peakBytes / 2 ** 30;
+      // Before the steps that follow have learned the batch by heart: of a loss near 0 any difference is a large part.
+      const checks = checkModel(step);
       const parameters = parameterCount(model.config);
       const figures = {
         ...stepFigures(context, parameters, B * T, wallMs),
@@ -224,7 +226,6 @@ function benchShape(context: BenchContext, shape: TrainShape): BenchResult[] {
       const budget = context.budget
         ? measureBudget(context, () => step.phases.forEach((phase) => phase()))
         : undefined;
-      const checks = checkModel(step);
       const name = shapeName(shape);
       const variant = context.recompute ? { variant: 'recompute' } : {};
       const whole = {

@@ -105,10 +105,12 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>
         state.start(q, k, {strengths, decays, sub, thread}, sub, out);
         pairs.add(q, k, warp, sub, thread % 32);
         state.answered(out);
-        send_partial(out, x.partial[i % 2][sub % kOwned * kCluster + at.rank], ready, sub / kOwned, thread);
+        send_partial<kCluster>(out, x.partial[i % 2][sub % kOwned * kCluster + at.rank], ready, sub / kOwned,
+                               thread);
         state.settle();
       }
-      pairs.send(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready, warp / kOwned, thread % 32);
+      pairs.template send<kCluster>(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready, warp / kOwned,
+                                    thread % 32);
       if constexpr (kBackward) store_anchor(state, anchor<kCluster, kIn, kOut>(a, at, here), thread);
       if (uniform(here.step + 1 == here.stop))
         end_piece<kInBarrier>(state, at.ends(a), here, kElements, 0, 0, thread,
@@ -423,6 +425,7 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
 template <bool kBackward, int kCluster, int kIn, int kOut>
 __global__ void __launch_bounds__(kSweepThreads, 1)
     forward_sweep_kernel(const __grid_constant__ ForwardSweep a) {
+  if (kCluster == 1 && blockIdx.x >= a.clusters) return;
   auto& x = *reinterpret_cast<Shared<kIn, kOut>*>(block_memory());
   const Place<kCluster> at(a);
   // From one lane, so that the compiler sees whole warps take a branch: products of warpgroups need it.

@@ -152,7 +152,7 @@ __device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x
         clear_rows<kWidth>(v, here.rows, thread);
         clear_rows<kWidth>(d_o, here.rows, thread);
         publish_shared();
-        named_sync<kInBarrier, kRole>();
+        named_sync<kRowsBarrier, 2 * kRole>();
       }
       wait_barrier(&x.prepared[i % 2], i / 2 % 2);
       const bf16* strengths = x.strengths[i % 2];
@@ -165,10 +165,12 @@ __device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x
         state.start(v, d_o, {strengths, decays, sub, thread}, sub, out);
         pairs.add(v, d_o, warp, sub, thread % 32);
         state.answered(out);
-        send_partial(out, x.partial[i % 2][sub % kOwned * kCluster + at.rank], ready, sub / kOwned, thread);
+        send_partial<kCluster>(out, x.partial[i % 2][sub % kOwned * kCluster + at.rank], ready, sub / kOwned,
+                               thread);
         state.settle();
       }
-      pairs.send(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready, warp / kOwned, thread % 32);
+      pairs.template send<kCluster>(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready, warp / kOwned,
+                                    thread % 32);
       if (uniform(here.step + 1 == here.stop))
         end_piece<kInBarrier>(state, at.ends(a), here, kElements, 0, 0, thread, true);
     }
@@ -199,8 +201,8 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
       const int rows = min(here.rows, kStep);
       bf16* d_o = x.write[i % 2];
       wait_barrier(&x.write_ready[i % 2], i / 2 % 2);
-      if (uniform(rows < kStep)) clear_rows<kWidth>(d_o, rows, thread);
-      if (thread == 0) wait_stores_read();  // outputs of the step before
+      if (uniform(rows < kStep)) named_sync<kRowsBarrier, 2 * kRole>();  // the in role clears them
+      if (thread == 0) wait_stores_read();                               // outputs of the step before
       named_sync<kOutBarrier, kRole>();
       wait_barrier(&x.prepared[i % 2], i / 2 % 2);
       if (thread == 0) expect_bytes(&x.prepared[i % 2], kPreparedBytes);
@@ -411,6 +413,7 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
 template <bool kKeySide, int kCluster, int kWidth>
 __global__ void __launch_bounds__(kSweepThreads, 1)
     reverse_sweep_kernel(const __grid_constant__ ReverseSweep a) {
+  if (kCluster == 1 && blockIdx.x >= a.clusters) return;
   auto& x = *reinterpret_cast<Shared<kWidth>*>(block_memory());
   const Place<kCluster> at(a);
   // From one lane, so that the compiler sees whole warps take a branch: products of warpgroups need it.

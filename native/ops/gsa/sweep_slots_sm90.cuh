@@ -138,7 +138,7 @@ __device__ __forceinline__ void send_columns(const bf16* tile, bf16* to, uint64_
   const uint4 x = *reinterpret_cast<const uint4*>(tile + offset);
 #pragma unroll
   for (int rank = 0; rank < kCluster; ++rank)
-    store_async(remote_address(to + offset, rank), remote_address(ready, rank), x);
+    store_async(remote_address<kCluster>(to + offset, rank), remote_address<kCluster>(ready, rank), x);
 }
 // Decay of the whole block of rows, [slots], to every block of the cluster: a lane for each.
 template <int kCluster>
@@ -148,7 +148,7 @@ __device__ __forceinline__ void send_decay(const float (&total)[2], float* to, u
   if (rank >= kCluster) return;
 #pragma unroll
   for (int h = 0; h < 2; ++h)
-    store_async(remote_address(to + at.slot + h * 8, rank), remote_address(ready, rank),
+    store_async(remote_address<kCluster>(to + at.slot + h * 8, rank), remote_address<kCluster>(ready, rank),
                 __float_as_uint(exp2_approx(total[h])));
 }
 
@@ -264,13 +264,13 @@ __device__ __forceinline__ void send_weights(const SlotWork& w, const ExactWork&
     }
     return sum;
   };
-  const uint32_t barrier = remote_address(ready, at.warp);
+  const uint32_t barrier = remote_address<kCluster>(ready, at.warp);
 #pragma unroll
   for (int n = 0; n < 2; ++n)
 #pragma unroll
     for (int h = 0; h < 2; ++h)
-      store_async(remote_address(to + (row + h * 8) * kWeightPitch + column + 8 * n, at.warp), barrier,
-                  pack_bf16(value(n, 2 * h), value(n, 2 * h + 1)));
+      store_async(remote_address<kCluster>(to + (row + h * 8) * kWeightPitch + column + 8 * n, at.warp),
+                  barrier, pack_bf16(value(n, 2 * h), value(n, 2 * h + 1)));
 }
 
 // Whether the warp's slots need the exact pairs: the same for all of its lanes.

@@ -11,6 +11,8 @@
 // the cluster in every step only says that what was read may be overwritten.
 #pragma once
 
+#include <algorithm>
+
 #include "../../cuda/kernel.cuh"
 #include "../../cuda/launch.cuh"
 #include "../../cuda/tensor_map.h"
@@ -26,6 +28,7 @@ constexpr int kSub = 16, kSubs = kStep / kSub;  // tokens between two moves of t
 constexpr int kRole = 128;                      // threads of a role
 constexpr int kSweepThreads = 3 * kRole;
 constexpr int kSlotBarrier = 1, kInBarrier = 2, kOutBarrier = 3;  // of the roles' own threads
+constexpr int kRowsBarrier = 4;                                   // of the in and out roles
 
 constexpr int kWeightPitch = 24;  // bfloat16 between rows of the pair weights
 constexpr int kStepTile = kStep * kTile, kSubTile = kSub * kTile;
@@ -287,9 +290,11 @@ __device__ __forceinline__ void store_anchor(const State& state, bf16* to, int t
 
 // Of 16 rows: the state's answers to the block that owns them, as the thread holds them. `partial`, `ready`:
 // as they lie in this block.
+template <int kCluster>
 __device__ __forceinline__ void send_partial(const float (&out)[2][4], float* partial, uint64_t* ready,
                                              int owner, int thread) {
-  const uint32_t to = remote_address(partial + thread * 4, owner), barrier = remote_address(ready, owner);
+  const uint32_t to = remote_address<kCluster>(partial + thread * 4, owner),
+                 barrier = remote_address<kCluster>(ready, owner);
   store_async(to, barrier, out[0]);
   store_async(to + kRole * 16, barrier, out[1]);
 }
@@ -313,8 +318,10 @@ struct Pairs {
     }
   }
   // To the block that owns the rows; the address and the barrier as they lie in this one.
+  template <int kCluster>
   __device__ __forceinline__ void send(float* pairs, uint64_t* ready, int owner, int lane) const {
-    const uint32_t to = remote_address(pairs + lane * 4, owner), barrier = remote_address(ready, owner);
+    const uint32_t to = remote_address<kCluster>(pairs + lane * 4, owner),
+                   barrier = remote_address<kCluster>(ready, owner);
     store_async(to, barrier, x[0]);
     store_async(to + 32 * 16, barrier, x[1]);
   }
@@ -356,11 +363,13 @@ __device__ __forceinline__ void store_step(const bf16* tiles, const TensorMap& m
   }
 }
 
-// As many clusters as fit the device, or one a walk; `a.hand_over` and `a.clusters` are filled in.
+// As many clusters as fit the device, or one a walk; `a.hand_over` and `a.clusters` are filled in. Single
+// blocks are launched in pairs (cluster.cuh), one of which may have nothing to do.
 template <int kCluster, class Arguments>
 void launch_sweep(gsa_device& device, void (*kernel)(Arguments), int bytes, int64_t walks,
                   int64_t state_elements, Arguments& a) {
-  const int fit = cuda::clusters_that_fit<kCluster>(device, kernel, kSweepThreads, bytes);
+  constexpr int kLaunched = std::max(kCluster, 2), kEach = kLaunched / kCluster;
+  const int fit = kEach * cuda::clusters_that_fit<kLaunched>(device, kernel, kSweepThreads, bytes);
   a.clusters = static_cast<int>(a.cu_seqlens ? walks : std::min<int64_t>(walks, std::max(fit, 1)));
   const int64_t blocks = static_cast<int64_t>(a.clusters) * kCluster, flags = blocks * 2 * sizeof(int);
   const cuda::Scratch memory(device, a.cu_seqlens ? 0 : flags + blocks * state_elements * sizeof(float));
@@ -368,7 +377,7 @@ void launch_sweep(gsa_device& device, void (*kernel)(Arguments), int bytes, int6
     a.hand_over = {memory.as<float>(), reinterpret_cast<int*>(memory.as<float>() + blocks * state_elements)};
     cuda::fill_zero(device, a.hand_over.ready, flags);
   }
-  cuda::launch_clusters<kCluster>(device, kernel, a.clusters, kSweepThreads, bytes, a);
+  cuda::launch_clusters<kLaunched>(device, kernel, (a.clusters + kEach - 1) / kEach, kSweepThreads, bytes, a);
 }
 
 }  // namespace gsa::sm90
