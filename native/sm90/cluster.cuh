@@ -30,17 +30,10 @@ __device__ __forceinline__ void cluster_sync() {
 
 // The two halves of a barrier of the cluster that says only that a thread no longer needs what it read:
 // nothing that it stored becomes visible by it.
-template <int kCluster>
 __device__ __forceinline__ void cluster_arrive() {
-  if constexpr (kCluster > 1) asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
 }
-template <int kCluster>
-__device__ __forceinline__ void cluster_wait() {
-  if constexpr (kCluster == 1)
-    __syncthreads();
-  else
-    asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
-}
+__device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
 
 // Address of the same place in the shared memory of block `rank`.
 template <int kCluster>

@@ -76,13 +76,13 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>
                    ready);
   };
   InState<kIn> state;
+  const Steps<kCluster> steps;
   if (n > 0) load(0);
   for (int step = 0; step < n + 3; ++step) {
     const int i = step - 1;
     if (i >= 0 && i < n) {
       const Location here = next.here;
       next.advance();
-      if (i + 1 < n) load(i + 1);
       if (uniform(here.step == here.start))
         begin_piece<kInBarrier>(state, at.ends(a), here, kElements, 0, 0, thread);
       bf16 *q = x.reading[i % 2], *k = x.writing[i % 2];
@@ -95,6 +95,8 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>
       }
       wait_barrier(&x.strengths_ready[i % 4], i / 4 % 2);
       if (thread == 0) expect_bytes(&x.strengths_ready[i % 4], kTileBytes + kDecayBytes);
+      steps.free();
+      if (i + 1 < n) load(i + 1);
       const bf16* strengths = x.strengths[i % 4];
       const float* decays = x.decay[i % 4][0];
       uint64_t* ready = &x.partial_ready[i % 2];
@@ -109,15 +111,20 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>
                                thread);
         state.settle();
       }
+      steps.read();
       pairs.template send<kCluster>(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready, warp / kOwned,
                                     thread % 32);
       if constexpr (kBackward) store_anchor(state, anchor<kCluster, kIn, kOut>(a, at, here), thread);
       if (uniform(here.step + 1 == here.stop))
         end_piece<kInBarrier>(state, at.ends(a), here, kElements, 0, 0, thread,
                               here.head == here.kv_head * at.line.group);
+    } else {
+      steps.free();
+      steps.read();
     }
-    step_done<kCluster>();
+    steps.done();
   }
+  steps.end();
 }
 
 template <bool kBackward, int kCluster, int kIn, int kOut>
@@ -136,6 +143,7 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
                     ready);
   };
   OutState<kOut> state;
+  const Steps<kCluster> steps;
   if (n > 0) load(0);
   for (int step = 0; step < n + 3; ++step) {
     const int i = step - 3;
@@ -155,6 +163,7 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
       if (thread == 0) expect_bytes(&x.slots_ready[i % 2], kTileBytes + kWeightBytes);
       wait_barrier(&x.strengths_ready[i % 4], i / 4 % 2);
       publish_shared();
+      steps.free();
       const float* decays = x.decay[i % 4][0];
 #pragma unroll 1
       for (int sub = 0; sub < kSubs; ++sub) {
@@ -169,24 +178,25 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
       store_step<kOutBarrier, kGroups>(v, a.out_map, here.head * a.out_width + first, here.row,
                                        a.out + (here.row * a.HQ + here.head) * a.out_width + first, stride,
                                        rows, thread);
+      steps.read();
       if constexpr (kBackward)
         store_anchor(state, anchor<kCluster, kIn, kOut>(a, at, here) + kIn * kSlots, thread);
       if (uniform(here.step + 1 == here.stop))
         end_piece<kOutBarrier>(state, at.ends(a), here, kElements, kIn * kSlots, 1, thread,
                                here.head == here.kv_head * at.line.group);
+    } else {
+      steps.free();
+      steps.read();
     }
-    step_done<kCluster>();
+    steps.done();
   }
+  steps.end();
   if (thread == 0) wait_stores();
 }
 
-// Softmax over all slots of every row, in place; its product with `value`, and the logarithm (of base 2) of
-// what it was divided by. A warp's own slots first, then the four warps through `w.sums`. Ends after a
-// barrier, from which on `beyond` of all warps can be read.
-template <bool kWithValue>
-__device__ __forceinline__ void softmax_rows(Fragment& logits, const Fragment& value, SlotWork& w,
-                                             const FragmentPlace& at, float (&mean)[2][2],
-                                             float (&norm)[2][2]) {
+// Softmax over all slots of every row, in place. A warp's own slots first, then the four warps through
+// `w.sums`. Ends after a barrier, from which on `beyond` of all warps can be read.
+__device__ __forceinline__ void softmax_rows(Fragment& logits, SlotWork& w, const FragmentPlace& at) {
   float largest[2][2];
 #pragma unroll
   for (int n = 0; n < 2; ++n)
@@ -196,41 +206,50 @@ __device__ __forceinline__ void softmax_rows(Fragment& logits, const Fragment& v
 #pragma unroll
       for (int o = 4; o < 32; o *= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, o));
       largest[n][b] = x;
-      float s = 0.0f, y = 0.0f;
+      float s = 0.0f;
 #pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        const float e = logits[n][2 * h + b] = exp2_approx(kLog2E * logits[n][2 * h + b] - x);
-        s += e;
-        if constexpr (kWithValue) y += e * value[n][2 * h + b];
-      }
+      for (int h = 0; h < 2; ++h) s += logits[n][2 * h + b] = exp2_approx(kLog2E * logits[n][2 * h + b] - x);
 #pragma unroll
-      for (int o = 4; o < 32; o *= 2) {
-        s += __shfl_xor_sync(~0u, s, o);
-        if constexpr (kWithValue) y += __shfl_xor_sync(~0u, y, o);
-      }
-      if (at.lane < 4) w.sums[at.row + 8 * n + b][at.warp] = make_float4(x, s, y, 0.0f);
+      for (int o = 4; o < 32; o *= 2) s += __shfl_xor_sync(~0u, s, o);
+      if (at.lane < 4) w.sums[at.row + 8 * n + b][at.warp] = make_float2(x, s);
     }
   role_sync();
 #pragma unroll
   for (int n = 0; n < 2; ++n)
 #pragma unroll
     for (int b = 0; b < 2; ++b) {
-      float4 of[4];
+      float2 of[4];
 #pragma unroll
       for (int i = 0; i < 4; ++i) of[i] = w.sums[at.row + 8 * n + b][i];
       const float most = fmaxf(fmaxf(of[0].x, of[1].x), fmaxf(of[2].x, of[3].x));
-      float all = 0.0f, y = 0.0f;
+      float all = 0.0f;
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float f = exp2_approx(of[i].x - most);
-        all += f * of[i].y;
-        if constexpr (kWithValue) y += f * of[i].z;
-      }
-      const float inverse = reciprocal_approx(all), factor = exp2_approx(largest[n][b] - most) * inverse;
-      mean[n][b] = y * inverse;
-      norm[n][b] = most + __log2f(all);
+      for (int i = 0; i < 4; ++i) all += exp2_approx(of[i].x - most) * of[i].y;
+      const float factor = exp2_approx(largest[n][b] - most) * reciprocal_approx(all);
       logits[n][b] *= factor;
       logits[n][2 + b] *= factor;
+    }
+}
+
+// Sum over all slots of p dp, by row: as softmax_rows, one sum instead of three.
+__device__ __forceinline__ void mean_rows(const Fragment& p, const Fragment& dp, SlotWork& w,
+                                          const FragmentPlace& at, float (&mean)[2][2]) {
+#pragma unroll
+  for (int n = 0; n < 2; ++n)
+#pragma unroll
+    for (int b = 0; b < 2; ++b) {
+      float x = p[n][b] * dp[n][b] + p[n][2 + b] * dp[n][2 + b];
+#pragma unroll
+      for (int o = 4; o < 32; o *= 2) x += __shfl_xor_sync(~0u, x, o);
+      if (at.lane < 4) w.means[at.row + 8 * n + b][at.warp] = x;
+    }
+  role_sync();
+#pragma unroll
+  for (int n = 0; n < 2; ++n)
+#pragma unroll
+    for (int b = 0; b < 2; ++b) {
+      const float4 x = *reinterpret_cast<const float4*>(w.means[at.row + 8 * n + b]);
+      mean[n][b] = (x.x + x.y) + (x.z + x.w);
     }
 }
 
@@ -245,6 +264,16 @@ struct Decayed {
       late[n][i] = exp2_approx(sums.until[n][i]);
       early[n][i] = s[n][i] * exp2_approx(-sums.until[n][i]);
     });
+  }
+};
+
+// Backward: what is left of the forward's softmax.
+struct Saved {
+  Fragment ok = {};
+  float norm[2][2] = {};
+  __device__ __forceinline__ void load(const ForwardSweep& a, const RowBlock& rows, const FragmentPlace& at) {
+    load_fragment(ok, a.ok, rows, at);
+    load_norms(norm, a.norm, rows, at);
   }
 };
 
@@ -294,27 +323,20 @@ struct SlotBlock {
 
   // What reads the second state, of logits or dp: softmax, or dok. Ends after a barrier. `rows`: of the
   // outputs.
-  __device__ __forceinline__ void answer_rows(Fragment& z, Fragment& ok, const RowBlock& rows) const {
-    float mean[2][2], norm[2][2];
+  __device__ __forceinline__ void answer_rows(Fragment& z, Saved& saved, const RowBlock& rows) const {
     if constexpr (!kBackward) {
       if (a.ok) store_fragment(z, a.ok, rows, at);
-      softmax_rows<false>(z, z, w, at, mean, norm);
+      softmax_rows(z, w, at);
     } else {
       Fragment p;
-      each([&](int n, int i) { p[n][i] = ok[n][i]; });
-      softmax_rows<true>(p, z, w, at, mean, norm);
+      each([&](int n, int i) { p[n][i] = exp2_approx(kLog2E * saved.ok[n][i] - saved.norm[n][i % 2]); });
+      float mean[2][2];
+      mean_rows(p, z, w, at, mean);
       each([&](int n, int i) {
         const float d = p[n][i] * (z[n][i] - mean[n][i % 2]);
-        ok[n][i] = ok[n][i] * d + p[n][i] * z[n][i];  // from here on the flow
+        saved.ok[n][i] = saved.ok[n][i] * d + p[n][i] * z[n][i];  // from here on the flow
         z[n][i] = a.out_scale * d;
       });
-      if (at.thread < 4)
-#pragma unroll
-        for (int n = 0; n < 2; ++n)
-#pragma unroll
-          for (int b = 0; b < 2; ++b)
-            if (const int row = at.row + 8 * n + b; row < rows.rows)
-              a.norm[(rows.first + row * rows.stride) / kSlots] = norm[n][b];
     }
   }
 
@@ -357,7 +379,8 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
   };
   Cursor<false> starting(at.line), ending(at.line);
   Decayed newer, older;
-  Fragment new_g = {}, new_s = {}, g = {}, s = {}, ok = {};
+  Fragment new_g = {}, new_s = {}, g = {}, s = {};
+  Saved saved;
   const auto load_new = [&](int own) {
     const RowBlock rows = rows_of_block(starting.here, own, a.H, starting.here.kv_head);
     load_fragment(new_g, a.g, rows, place);
@@ -369,9 +392,9 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
     load_fragment(s, a.s, rows, place);
   };
   const auto load_ok = [&](int own) {
-    if constexpr (kBackward)
-      load_fragment(ok, a.ok, rows_of_block(ending.here, own, a.HQ, ending.here.head), place);
+    if constexpr (kBackward) saved.load(a, rows_of_block(ending.here, own, a.HQ, ending.here.head), place);
   };
+  const Steps<kCluster> steps;
   // What the next block of rows needs is loaded as soon as the registers are free.
   if (n > 0) {
     load_new(0);
@@ -385,6 +408,8 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
       wait_barrier(&x.partial_ready[c % 2], c / 2 % 2);
       if (thread == 0) expect_bytes(&x.partial_ready[c % 2], kPartialBytes);
     }
+    steps.free();
+    if (!ends) steps.read();
 #pragma unroll 1
     for (int own = 0; own < kOwned; ++own) {
       const int sub = at.rank * kOwned + own;
@@ -398,10 +423,11 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
         }
         Fragment z;
         block.read_rows(older, x.partial[c % 2][own * kCluster], x.pairs[c % 2][own * kCluster], gates, z);
-        block.answer_rows(z, ok, rows);
+        if (own + 1 == kOwned) steps.read();
+        block.answer_rows(z, saved, rows);
         if constexpr (kBackward) {
           store_fragment(z, a.dok, rows, place);
-          store_fragment(ok, a.flow, rows, place);
+          store_fragment(saved.ok, a.flow, rows, place);
           if (ending.inside()) load_ok((own + 1) % kOwned);
         }
         block.send_rows(older, z, gates, x.slots[c % 2] + sub * kSubTile,
@@ -418,8 +444,9 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
       // Last, so that nothing above waits for them.
       if (starts && starting.inside()) load_new((own + 1) % kOwned);
     }
-    step_done<kCluster>();
+    steps.done();
   }
+  steps.end();
 }
 
 template <bool kBackward, int kCluster, int kIn, int kOut>

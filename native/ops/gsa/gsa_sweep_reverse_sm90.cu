@@ -132,13 +132,13 @@ __device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x
                sizeof(x.anchor[0]), &x.anchor_ready[i % 2]);
   };
   InState<kWidth> state;
+  const Steps<kCluster> steps;
   if (n > 0) load(0);
   for (int step = 0; step < n + 2; ++step) {
     const int i = step - 1;
     if (i >= 0 && i < n) {
       const Location here = next.here;
       next.advance();
-      if (i + 1 < n) load(i + 1);
       if (uniform(here.step == here.start))
         begin_piece<kInBarrier>(state, at.ends(a), here, kElements, 0, 0, thread);
       if constexpr (!kKeySide) {
@@ -155,6 +155,8 @@ __device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x
         named_sync<kRowsBarrier, 2 * kRole>();
       }
       wait_barrier(&x.prepared[i % 2], i / 2 % 2);
+      steps.free();
+      if (i + 1 < n) load(i + 1);
       const bf16* strengths = x.strengths[i % 2];
       const float* decays = x.decay[i % 2][0];
       uint64_t* ready = &x.partial_ready[i % 2];
@@ -169,13 +171,18 @@ __device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x
                                thread);
         state.settle();
       }
+      steps.read();
       pairs.template send<kCluster>(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready, warp / kOwned,
                                     thread % 32);
       if (uniform(here.step + 1 == here.stop))
         end_piece<kInBarrier>(state, at.ends(a), here, kElements, 0, 0, thread, true);
+    } else {
+      steps.free();
+      steps.read();
     }
-    step_done<kCluster>();
+    steps.done();
   }
+  steps.end();
 }
 
 template <bool kKeySide, int kCluster, int kWidth>
@@ -187,6 +194,7 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
   const int64_t stride = a.H * a.width;
   Cursor<true> next(at.line);
   OutState<kWidth> state;
+  const Steps<kCluster> steps;
   for (int step = 0; step < n + 2; ++step) {
     const int i = step - 1;
     if (i >= 0 && i < n) {
@@ -207,6 +215,7 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
       wait_barrier(&x.prepared[i % 2], i / 2 % 2);
       if (thread == 0) expect_bytes(&x.prepared[i % 2], kPreparedBytes);
       publish_shared();
+      steps.free();
       const float* decays = x.decay[i % 2][0];
 #pragma unroll 1
       for (int sub = kSubs - 1; sub >= 0; --sub) {
@@ -217,14 +226,19 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
         stage_rows<kGroups>(acc, x.out, sub, thread);
         state.settle();
       }
+      steps.read();
       store_step<kOutBarrier, kGroups>(x.out, a.out_map, here.head * a.width + first, here.row,
                                        a.out + (here.row * a.H + here.head) * a.width + first, stride, rows,
                                        thread);
       if (uniform(here.step + 1 == here.stop))
         end_piece<kOutBarrier>(state, at.ends(a), here, kElements, kWidth * kSlots, 1, thread, false);
+    } else {
+      steps.free();
+      steps.read();
     }
-    step_done<kCluster>();
+    steps.done();
   }
+  steps.end();
   if (thread == 0) wait_stores();
 }
 
@@ -235,15 +249,7 @@ struct Strength {
   float norm[2][2] = {};
   __device__ __forceinline__ void load(const ReverseSweep& a, const RowBlock& rows, const FragmentPlace& at) {
     load_fragment(x, a.strength, rows, at);
-    if constexpr (!kKeySide)
-#pragma unroll
-      for (int n = 0; n < 2; ++n)
-#pragma unroll
-        for (int b = 0; b < 2; ++b) {
-          const int row = at.row + 8 * n + b;
-          // Past the end of the sequence nothing writes.
-          norm[n][b] = row < rows.rows ? a.norm[(rows.first + row * rows.stride) / kSlots] : INFINITY;
-        }
+    if constexpr (!kKeySide) load_norms(norm, a.norm, rows, at);
   }
   __device__ __forceinline__ void get(Fragment& p) const {
     each(
@@ -363,6 +369,7 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
   const auto load_before = [&](int own) {
     if constexpr (kKeySide) load_fragment(before, a.ds, rows_of_block(ending.here, own), place);
   };
+  const Steps<kCluster> steps;
   if (n > 0) {
     load_new(0);
     if constexpr (!kKeep) load_old(0);
@@ -375,6 +382,8 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
       wait_barrier(&x.partial_ready[c % 2], c / 2 % 2);
       if (thread == 0) expect_bytes(&x.partial_ready[c % 2], kPartialBytes);
     }
+    steps.free();
+    if (!ends) steps.read();
 #pragma unroll 1
     for (int own = 0; own < kOwned; ++own) {
       const int sub = at.rank * kOwned + own;
@@ -389,6 +398,7 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
           if (ending.inside()) load_old((own + 1) % kOwned);
         }
         block.finish(older, x.partial[c % 2][own * kCluster], x.pairs[c % 2][own * kCluster], before, rows);
+        if (own + 1 == kOwned) steps.read();
       }
       if constexpr (kKeep) older = newer;
       if (starts) {
@@ -406,8 +416,9 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
       if (ends && ending.inside()) load_before((own + 1) % kOwned);
       if (starts && starting.inside()) load_new((own + 1) % kOwned);
     }
-    step_done<kCluster>();
+    steps.done();
   }
+  steps.end();
 }
 
 template <bool kKeySide, int kCluster, int kWidth>

@@ -5,6 +5,7 @@
 #include "sweep_flow_sm90.cuh"
 #include "sweep_forward_sm90.cuh"
 #include "sweep_reverse_sm90.cuh"
+#include "sweep_softmax_sm90.cuh"
 #include "sweep_states_sm90.cuh"
 #include "sweeps_sm90.h"
 
@@ -104,6 +105,7 @@ void backward_forward(gsa_device& device, const ChunkBwd& p, const SweepScratch&
   a.out_scale = p.in.scale;
   a.out = static_cast<bf16*>(p.dq);
   a.ok = const_cast<float*>(p.ok);
+  launch_softmax(device, {p.ok, x.norm, d.B * d.T * d.HQ});
   a.norm = x.norm;
   a.dok = x.dok;
   a.flow = x.flow;

@@ -19,12 +19,12 @@ struct ForwardSweep {
   int64_t in_width, out_width;
   StateEnds ends;
   float in_scale, out_scale;
-  bf16* out;      // [rows, HQ, out_width] o | dq
-  float* ok;      // [rows, HQ, slots] forward: written unless NULL; backward: read
-  float* norm;    // [rows, HQ] backward: written, log2 of the sum that the softmax of ok is divided by
-  float* dok;     // [rows, HQ, slots] backward: written
-  float* flow;    // [rows, HQ, slots] backward: written, ok * dok + p * dp
-  bf16* anchors;  // [first_anchor .., HQ, cluster, in and out, ..] backward: the states after every step
+  bf16* out;          // [rows, HQ, out_width] o | dq
+  float* ok;          // [rows, HQ, slots] forward: written unless NULL; backward: read
+  const float* norm;  // [rows, HQ] backward: of the softmax of ok (sweep_softmax_sm90.cuh)
+  float* dok;         // [rows, HQ, slots] backward: written
+  float* flow;        // [rows, HQ, slots] backward: written, ok * dok + p * dp
+  bf16* anchors;      // [first_anchor .., HQ, cluster, in and out, ..] backward: the states after every step
   int clusters;
   HandOver hand_over;
 };

@@ -11,7 +11,7 @@ struct ReverseSweep {
   int64_t T, N, H;
   const float *s, *g;     // [rows, H, slots]
   const float* strength;  // [rows, H, slots] value side: ok, of which p is the softmax; key side: scale * dok
-  const float* norm;      // [rows, H] value side: as the forward sweep wrote it
+  const float* norm;      // [rows, H] value side: of the softmax of ok
   const bf16* write;      // [rows, H, width] q | do
   const bf16* read;       // [rows, H, width] k | v
   TensorMap write_map, read_map, out_map;  // of these and out: filled in by the launch

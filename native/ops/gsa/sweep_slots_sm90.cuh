@@ -51,6 +51,17 @@ __device__ __forceinline__ void load_fragment(Fragment& x, const float* from, co
       x[n][2 + b] = row < rows.rows ? p[8] : 0.0f;
     }
 }
+// The softmax's norms of the thread's rows (sweep_softmax_sm90.cuh). Past the end of the sequence p is 0.
+__device__ __forceinline__ void load_norms(float (&norm)[2][2], const float* from, const RowBlock& rows,
+                                           const FragmentPlace& at) {
+#pragma unroll
+  for (int n = 0; n < 2; ++n)
+#pragma unroll
+    for (int b = 0; b < 2; ++b) {
+      const int row = at.row + 8 * n + b;
+      norm[n][b] = row < rows.rows ? from[(rows.first + row * rows.stride) / kSlots] : INFINITY;
+    }
+}
 // Turned through shared memory into stores of 16 bytes this was slower (README-sm90.md): the role waits for
 // the turn.
 __device__ __forceinline__ void store_fragment(const Fragment& x, float* to, const RowBlock& rows,
@@ -102,7 +113,10 @@ struct GateSums {
 // What a block of 16 rows keeps in shared memory while the role works on it; two in turn where one barrier a
 // block is all.
 struct SlotWork {
-  float4 sums[kSub][4];  // of a row, by warp: largest logit, sum of exponentials, sum with dp
+  union {
+    float2 sums[kSub][4];              // forward, of a row, by warp: largest logit, sum of exponentials
+    alignas(16) float means[kSub][4];  // backward: sum of p dp
+  };
   int beyond[4];         // by warp: some slot is past kSafeNats
   bf16 late[kSubTile];   // what reads (reverse: what was read), decayed from the start of the block
   bf16 early[kSubTile];  // write strengths, divided by their decay from the start of the block

@@ -205,12 +205,27 @@ struct OutState {
   }
 };
 
-// The end of a step: what the thread read may be overwritten; goes on when all threads of the cluster say so.
+// The barrier of a step, in two halves, so that no role waits for another where it need not. `read`: the
+// thread has read for the last time in this step what other threads write. `free`: all threads have in the
+// step before, so that it may be overwritten. A role says `free` once a step, then `read`, then `done`. A
+// single block has no halves.
 template <int kCluster>
-__device__ __forceinline__ void step_done() {
-  cluster_arrive<kCluster>();
-  cluster_wait<kCluster>();
-}
+struct Steps {
+  __device__ __forceinline__ Steps() {
+    if constexpr (kCluster > 1) cluster_arrive();
+  }
+  __device__ __forceinline__ void free() const {
+    if constexpr (kCluster > 1) cluster_wait();
+  }
+  __device__ __forceinline__ void read() const {
+    if constexpr (kCluster > 1) cluster_arrive();
+  }
+  __device__ __forceinline__ void done() const {
+    if constexpr (kCluster == 1) __syncthreads();
+  }
+  // After the last step: the other blocks may still store into this one's memory.
+  __device__ __forceinline__ void end() const { free(); }
+};
 
 // A state as its threads hold it: 16 bytes a thread side by side. NULL: zeros.
 template <class State>

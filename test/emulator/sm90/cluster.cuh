@@ -14,13 +14,21 @@ void cluster_sync() {
   if constexpr (kCluster == 1)
     __syncthreads();
   else
-    emulator::meet(*emulator::current->cluster, kCluster * emulator::threads_of_block);
+    emulator::meet(emulator::current->cluster->whole, kCluster * emulator::threads_of_block);
 }
-template <int kCluster>
-void cluster_arrive() {}
-template <int kCluster>
-void cluster_wait() {
-  cluster_sync<kCluster>();
+// The barrier in two halves has a meeting of its own; kernels use it with whole clusters only.
+inline void cluster_arrive() {
+  emulator::Meeting& m = emulator::current->cluster->halves;
+  if (++m.arrived < emulator::current->cluster->threads) return;
+  m.arrived = 0;
+  ++m.rounds;
+}
+inline void cluster_wait() {
+  const emulator::Meeting& m = emulator::current->cluster->halves;
+  emulator::current->round = emulator::current->cluster_waits++;
+  if (m.rounds != emulator::current->round) return;
+  emulator::current->waits = &m;
+  emulator::pause();
 }
 
 template <int kCluster>
