@@ -200,7 +200,12 @@ function benchShape(context: BenchContext, shape: TrainShape): BenchResult[] {
   const { device, dtype, watch, measure } = context;
   const { B, T } = shape;
   return scope(() => {
-    using model = GSAForCausalLM.create(modelConfig(shape), { device, dtype, seed: 1 });
+    using model = GSAForCausalLM.create(modelConfig(shape), {
+      device,
+      dtype,
+      matmul: context.matmul,
+      seed: 1,
+    });
     const step = new Step(model, makeBatch(device, shape), context.recompute ?? false);
     try {
       device.memory({ resetPeak: true });
@@ -227,7 +232,9 @@ function benchShape(context: BenchContext, shape: TrainShape): BenchResult[] {
         ? measureBudget(context, () => step.phases.forEach((phase) => phase()))
         : undefined;
       const name = shapeName(shape);
-      const variant = context.recompute ? { variant: 'recompute' } : {};
+      const settings = [context.matmul ?? 'dtype', context.recompute && 'recompute'];
+      const named = settings.filter((setting) => setting && setting !== 'dtype').join(' ');
+      const variant = named ? { variant: named } : {};
       const whole = {
         name: 'training step',
         shape: name,
