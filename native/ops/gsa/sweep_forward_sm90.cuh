@@ -24,7 +24,7 @@ struct ForwardSweep {
   const float* norm;  // [rows, HQ] backward: of the softmax of ok (sweep_softmax_sm90.cuh)
   float* dok;         // [rows, HQ, slots] backward: written
   float* flow;        // [rows, HQ, slots] backward: written, ok * dok + p * dp
-  bf16* anchors;      // [first_anchor .., HQ, cluster, in and out, ..] backward: the states after every step
+  bf16* anchors;      // [first_anchor .., H, cluster, in and out, ..] backward: the states after every step
   int clusters;
   HandOver hand_over;
 };
