@@ -16,9 +16,12 @@ struct Parts {
 __global__ void __launch_bounds__(kSlots* kParts) flow_kernel(const FlowPass a) {
   auto& shared = *reinterpret_cast<Parts*>(block_memory());
   const int slot = threadIdx.x % kSlots, part = threadIdx.x / kSlots;
-  const int64_t groups = (a.T + kRows - 1) / kRows, h = blockIdx.x % a.H;
-  const int64_t sequence = blockIdx.x / a.H / groups, group = blockIdx.x / a.H % groups;
-  const auto range = rows_of(a.cu_seqlens, a.T, sequence);
+  const int64_t groups = (a.T + kRows - 1) / kRows, h = blockIdx.x % a.H, step = blockIdx.x / a.H;
+  const int32_t* const before = a.documents.steps_before;
+  if (before && step >= before[a.N]) return;
+  const int64_t sequence = before ? a.documents.owner[step] : step / groups,
+                group = before ? step - before[sequence] : step % groups;
+  const auto range = rows_of(a.documents.cu_seqlens, a.T, sequence);
   const int64_t rows = range.end - range.begin;
   if (group * kRows >= rows) return;
   const int64_t at = ((range.begin + group * kRows + part * kPartRows) * a.H + h) * kSlots + slot,
@@ -71,11 +74,10 @@ __global__ void __launch_bounds__(kSlots* kParts) flow_kernel(const FlowPass a) 
 }  // namespace
 
 void launch_flow(gsa_device& device, const FlowPass& a) {
-  // With cu_seqlens the lengths are on the device: every sequence gets the blocks of the longest possible
-  // one.
-  const int64_t groups = (a.T + kRows - 1) / kRows;
-  if (a.N == 0 || groups == 0) return;
-  cuda::launch_clusters<1>(device, flow_kernel, a.N * groups * a.H, kSlots * kParts, sizeof(Parts), a);
+  // With cu_seqlens the lengths are on the device: there are blocks for as many steps as there can be.
+  const int64_t steps = Walks{a.documents, a.T, a.N, 1, 1}.steps();
+  if (a.T == 0 || steps == 0) return;
+  cuda::launch_clusters<1>(device, flow_kernel, steps * a.H, kSlots * kParts, sizeof(Parts), a);
 }
 
 }  // namespace gsa::sm90

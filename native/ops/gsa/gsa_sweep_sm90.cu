@@ -25,13 +25,14 @@ bool sweep_takes(const Dims& d, int32_t dtype) {
 
 namespace {
 
-ForwardSweep forward_sweep(const Dims& d, const Inputs& in) {
+ForwardSweep forward_sweep(const Dims& d, const Inputs& in, const Documents& documents) {
   ForwardSweep a{};
-  a.cu_seqlens = in.cu_seqlens;
+  a.documents = documents;
   a.T = d.T;
   a.N = d.N;
   a.HQ = d.HQ;
   a.H = d.H;
+  a.group = d.group();
   a.rows = d.B * d.T;
   a.s = in.s;
   a.g = in.g;
@@ -43,7 +44,8 @@ int cluster_of(const Dims& d) { return static_cast<int>(std::max<int64_t>(std::m
 
 void sweep_fwd(gsa_device& device, const ChunkFwd& p) {
   const Dims& d = p.dims;
-  ForwardSweep a = forward_sweep(d, p.in);
+  const CountedDocuments documents(device, d, p.in.cu_seqlens);
+  ForwardSweep a = forward_sweep(d, p.in, documents.get());
   a.in_read = static_cast<const bf16*>(p.in.q);
   a.in_write = static_cast<const bf16*>(p.in.k);
   a.values = static_cast<const bf16*>(p.in.v);
@@ -74,6 +76,7 @@ struct SweepScratch {
   int64_t bytes = 0;
   float *norm, *dok, *flow, *anchor_flow;
   bf16* anchors;
+  Documents documents{};
 
   SweepScratch(char* memory, const Dims& d) {
     const int64_t rows = d.B * d.T * d.H, stored = (d.B * d.T / kStep + d.N) * d.H;
@@ -92,7 +95,7 @@ struct SweepScratch {
 // dq, dok, and what dg needs; stores the states now and then.
 void backward_forward(gsa_device& device, const ChunkBwd& p, const SweepScratch& x) {
   const Dims& d = p.dims;
-  ForwardSweep a = forward_sweep(d, p.in);
+  ForwardSweep a = forward_sweep(d, p.in, x.documents);
   a.in_read = static_cast<const bf16*>(p.d_o);
   a.in_write = static_cast<const bf16*>(p.in.v);
   a.values = static_cast<const bf16*>(p.in.k);
@@ -116,7 +119,7 @@ void backward_forward(gsa_device& device, const ChunkBwd& p, const SweepScratch&
 ReverseSweep reverse_sweep(const ChunkBwd& p, const SweepScratch& x) {
   const Dims& d = p.dims;
   ReverseSweep a{};
-  a.cu_seqlens = p.in.cu_seqlens;
+  a.documents = x.documents;
   a.T = d.T;
   a.N = d.N;
   a.H = d.H;
@@ -166,11 +169,13 @@ void backward_keys(gsa_device& device, const ChunkBwd& p, const SweepScratch& x)
 void sweep_bwd(gsa_device& device, const ChunkBwd& p) {
   const Dims& d = p.dims;
   const Scratch memory(device, SweepScratch(nullptr, d).bytes);
-  const SweepScratch x(memory.as<char>(), d);
+  SweepScratch x(memory.as<char>(), d);
+  const CountedDocuments documents(device, d, p.in.cu_seqlens);
+  x.documents = documents.get();
   backward_forward(device, p, x);
   backward_values(device, p, x);
   backward_keys(device, p, x);
-  launch_flow(device, {p.in.cu_seqlens, d.T, d.N, d.H, cluster_of(d), !p.in.hk0 && !p.in.hv0, x.flow, p.in.s,
+  launch_flow(device, {x.documents, d.T, d.N, d.H, cluster_of(d), !p.in.hk0 && !p.in.hv0, x.flow, p.in.s,
                        p.ds, x.anchor_flow, p.dg});
 }
 

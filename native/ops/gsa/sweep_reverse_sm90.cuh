@@ -2,12 +2,13 @@
 // the key side (write q with scale * dok, read k: dk, the rest of ds).
 #pragma once
 
+#include "sweep_line_sm90.cuh"
 #include "sweep_sm90.cuh"
 
 namespace gsa::sm90 {
 
 struct ReverseSweep {
-  const int32_t* cu_seqlens;
+  Documents documents;
   int64_t T, N, H;
   const float *s, *g;     // [rows, H, slots]
   const float* strength;  // [rows, H, slots] value side: ok, of which p is the softmax; key side: scale * dok
@@ -22,7 +23,8 @@ struct ReverseSweep {
   float* ds;             // [rows, H, slots] value side: written; key side: added to
   const bf16* anchors;   // as the forward sweep stored them
   int anchor_slices[2];  // widths of their two halves in one block
-  float* flow;  // [first_anchor .., H, cluster, 5, slots] state . gradient there: value side, then 4 warps
+  float* flow;     // [first_anchor .., H, cluster, 5, slots] state . gradient there: value side, then 4 warps
+  LineTable line;  // this and what follows: filled in by the launch
   int clusters;
   HandOver hand_over;
 };
