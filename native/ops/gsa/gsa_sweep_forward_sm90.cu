@@ -63,7 +63,7 @@ template <bool kBackward, int kCluster, int kIn, int kOut>
 __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>& x,
                                         const Place<kCluster>& at, int thread) {
   constexpr int kElements = (kIn + kOut) * kSlots, kOwned = kSubs / kCluster;
-  const int warp = thread / 32, first = at.rank * kIn, n = at.line.steps;
+  const int warp = thread / 32, first = at.rank * kIn, n = uniform(at.line.steps);
   Cursor<false> next(at.line);
   const auto load = [&](int i) {
     if (thread != 0) return;
@@ -130,7 +130,7 @@ template <bool kBackward, int kCluster, int kIn, int kOut>
 __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut>& x,
                                          const Place<kCluster>& at, int thread) {
   constexpr int kGroups = OutState<kOut>::kGroups, kElements = (kIn + kOut) * kSlots;
-  const int first = at.rank * kOut, n = at.line.steps;
+  const int first = at.rank * kOut, n = uniform(at.line.steps);
   const int64_t stride = a.HQ * a.out_width;
   Cursor<false> next(at.line);
   const auto load = [&](int i) {
@@ -369,7 +369,7 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
   constexpr bool kKeep = kOwned == 1;
   const FragmentPlace place(thread);
   const SlotBlock<kBackward, kCluster> block{a, x.work, x.exact, place};
-  const int n = at.line.steps;
+  const int n = uniform(at.line.steps);
   // The block of rows `own` of a step that this block of threads has.
   const auto rows_of_block = [&](const Location& to, int own, int64_t heads, int64_t head) {
     const int past = (at.rank * kOwned + own) * kSub;

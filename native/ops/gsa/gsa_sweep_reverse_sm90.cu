@@ -114,7 +114,7 @@ __device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x
                                         int thread) {
   constexpr int kOwned = kSubs / kCluster;
   constexpr int kElements = 2 * kWidth * kSlots;
-  const int warp = thread / 32, first = at.rank * kWidth, n = at.line.steps;
+  const int warp = thread / 32, first = at.rank * kWidth, n = uniform(at.line.steps);
   Cursor<true> next(at.line);
   const auto load = [&](int i) {
     if (thread != 0) return;
@@ -189,7 +189,7 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
                                          int thread) {
   constexpr int kGroups = OutState<kWidth>::kGroups;
   constexpr int kElements = 2 * kWidth * kSlots;
-  const int first = at.rank * kWidth, n = at.line.steps;
+  const int first = at.rank * kWidth, n = uniform(at.line.steps);
   const int64_t stride = a.H * a.width;
   Cursor<true> next(at.line);
   OutState<kWidth> state;
@@ -344,7 +344,7 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
   constexpr bool kKeep = kOwned == 1;  // as in the forward sweep
   const FragmentPlace place(thread);
   const SlotBlock<kKeySide, kCluster> block{a, x.exact, place};
-  const int n = at.line.steps;
+  const int n = uniform(at.line.steps);
   const auto rows_of_block = [&](const Location& to, int own) {
     const int past = (at.rank * kOwned + own) * kSub;
     return RowBlock{(int64_t{to.row + past} * a.H + to.head) * kSlots, static_cast<unsigned>(a.H) * kSlots,

@@ -15,7 +15,7 @@ namespace gsa::sm90 {
 // The same in all threads of a warp, said so that the compiler knows it: what was read from memory might
 // differ.
 GSA_HOST_DEVICE int uniform(int x) {
-#ifdef __CUDA_ARCH__
+#if defined(__CUDA_ARCH__) || defined(__shfl_sync)  // the latter: emulated
   return __shfl_sync(~0u, x, 0);
 #else
   return x;
@@ -97,7 +97,7 @@ struct Line {
   int steps;
   GSA_HOST_DEVICE Line(const LineTable& table, int cluster)
       : pieces(table.pieces + table.begins[cluster]),
-        steps(uniform(table.begins[cluster + 1] - table.begins[cluster])) {}
+        steps(table.begins[cluster + 1] - table.begins[cluster]) {}
 
   // Step `at` of the cluster, the first of a piece. kReverse: a walk starts at the end of its sequence.
   template <bool kReverse>
