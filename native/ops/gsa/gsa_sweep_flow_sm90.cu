@@ -25,9 +25,12 @@ __device__ __forceinline__ void each(Body body) {
 __global__ void __launch_bounds__(kQuads* kParts) flow_kernel(const FlowPass a) {
   auto& shared = *reinterpret_cast<Parts*>(block_memory());
   const int quad = threadIdx.x % kQuads, part = threadIdx.x / kQuads;
-  const int64_t groups = (a.T + kRows - 1) / kRows, h = blockIdx.x % a.H;
-  const int64_t sequence = blockIdx.x / a.H / groups, group = blockIdx.x / a.H % groups;
-  const auto range = rows_of(a.cu_seqlens, a.T, sequence);
+  const int64_t groups = (a.T + kRows - 1) / kRows, h = blockIdx.x % a.H, step = blockIdx.x / a.H;
+  const int32_t* const before = a.documents.steps_before;
+  if (before && step >= before[a.N]) return;
+  const int64_t sequence = before ? a.documents.owner[step] : step / groups,
+                group = before ? step - before[sequence] : step % groups;
+  const auto range = rows_of(a.documents.cu_seqlens, a.T, sequence);
   const int64_t rows = range.end - range.begin;
   if (group * kRows >= rows) return;
   const auto quad_of = [&](auto* x, int64_t i) { return reinterpret_cast<Quad*>(const_cast<float*>(x)) + i; };
@@ -103,11 +106,10 @@ __global__ void __launch_bounds__(kQuads* kParts) flow_kernel(const FlowPass a) 
 }  // namespace
 
 void launch_flow(gsa_device& device, const FlowPass& a) {
-  // With cu_seqlens the lengths are on the device: every sequence gets the blocks of the longest possible
-  // one.
-  const int64_t groups = (a.T + kRows - 1) / kRows;
-  if (a.N == 0 || groups == 0) return;
-  cuda::launch_clusters<1>(device, flow_kernel, a.N * groups * a.H, kQuads * kParts, sizeof(Parts), a);
+  // With cu_seqlens the lengths are on the device: there are blocks for as many steps as there can be.
+  const int64_t steps = Walks{a.documents, a.T, a.N, 1, 1}.steps();
+  if (a.T == 0 || steps == 0) return;
+  cuda::launch_clusters<1>(device, flow_kernel, steps * a.H, kQuads * kParts, sizeof(Parts), a);
 }
 
 }  // namespace gsa::sm90

@@ -2,6 +2,7 @@
 // role contracts the rows of step i - 1, the slot role finishes the logits of step i - 2, the `out` role
 // makes the outputs of step i - 3.
 #include "sweep_forward_sm90.cuh"
+#include "sweep_launch_sm90.cuh"
 #include "sweep_slots_sm90.cuh"
 
 namespace gsa::sm90 {
@@ -46,9 +47,7 @@ struct Place {
   Line line;
   int cluster, rank;
   __device__ explicit Place(const ForwardSweep& a)
-      : line(a.cu_seqlens, a.T, a.N, a.HQ, static_cast<int>(a.HQ / a.H), blockIdx.x / kCluster, a.clusters),
-        cluster(blockIdx.x / kCluster),
-        rank(cluster_rank<kCluster>()) {}
+      : line(a.line, blockIdx.x / kCluster), cluster(blockIdx.x / kCluster), rank(cluster_rank<kCluster>()) {}
   __device__ Ends ends(const ForwardSweep& a) const {
     return {a.ends, a.hand_over, a.H, cluster, rank, kCluster};
   }
@@ -66,7 +65,7 @@ template <bool kBackward, bool kGrouped, int kCluster, int kIn, int kOut>
 __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>& x,
                                         const Place<kCluster>& at, int thread) {
   constexpr int kElements = (kIn + kOut) * kSlots, kOwned = kSubs / kCluster;
-  const int warp = thread / 32, first = at.rank * kIn, n = uniform(at.line.total());
+  const int warp = thread / 32, first = at.rank * kIn, n = uniform(at.line.steps);
   Cursor<false> next(at.line);
   const auto load = [&](int i) {
     if (thread != 0) return;
@@ -116,11 +115,11 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>
       steps.read();
       pairs.template send<kCluster>(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready, warp / kOwned,
                                     thread % 32);
-      if (kBackward && (!kGrouped || uniform(here.head == here.kv_head * at.line.group)))
+      if (kBackward && (!kGrouped || uniform(here.head == here.kv_head * a.group)))
         store_anchor(state, anchor<kGrouped, kCluster, kIn, kOut>(a, at, here), thread);
       if (uniform(here.step + 1 == here.stop))
         end_piece<kInBarrier>(state, at.ends(a), here, kElements, 0, 0, thread,
-                              here.head == here.kv_head * at.line.group);
+                              here.head == here.kv_head * a.group);
     } else {
       steps.free();
       steps.read();
@@ -134,7 +133,7 @@ template <bool kBackward, bool kGrouped, int kCluster, int kIn, int kOut>
 __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut>& x,
                                          const Place<kCluster>& at, int thread) {
   constexpr int kGroups = OutState<kOut>::kGroups, kElements = (kIn + kOut) * kSlots;
-  const int first = at.rank * kOut, n = uniform(at.line.total());
+  const int first = at.rank * kOut, n = uniform(at.line.steps);
   const int64_t stride = a.HQ * a.out_width;
   Cursor<false> next(at.line);
   const auto load = [&](int i) {
@@ -182,11 +181,11 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
                                        a.out + (here.row * a.HQ + here.head) * a.out_width + first, stride,
                                        rows, thread);
       steps.read();
-      if (kBackward && (!kGrouped || uniform(here.head == here.kv_head * at.line.group)))
+      if (kBackward && (!kGrouped || uniform(here.head == here.kv_head * a.group)))
         store_anchor(state, anchor<kGrouped, kCluster, kIn, kOut>(a, at, here) + kIn * kSlots, thread);
       if (uniform(here.step + 1 == here.stop))
         end_piece<kOutBarrier>(state, at.ends(a), here, kElements, kIn * kSlots, 1, thread,
-                               here.head == here.kv_head * at.line.group);
+                               here.head == here.kv_head * a.group);
     } else {
       steps.free();
       steps.read();
@@ -373,7 +372,7 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
   constexpr bool kKeep = kOwned == 1;
   const FragmentPlace place(thread);
   const SlotBlock<kBackward, kCluster> block{a, x.work, x.exact, place};
-  const int n = uniform(at.line.total());
+  const int n = uniform(at.line.steps);
   // The block of rows `own` of a step that this block of threads has.
   const auto rows_of_block = [&](const Location& to, int own, int64_t heads, int64_t head) {
     const int past = (at.rank * kOwned + own) * kSub;
@@ -475,8 +474,19 @@ template <bool kBackward, bool kGrouped, int kCluster, int kIn, int kOut>
 void launch(gsa_device& device, ForwardSweep& a) {
   constexpr int kBytes = sizeof(Shared<kIn, kOut>);
   static_assert(kBytes <= 227 * 1024, "a block must fit a multiprocessor");
-  launch_sweep<kCluster>(device, forward_sweep_kernel<kBackward, kGrouped, kCluster, kIn, kOut>, kBytes,
-                         a.N * a.HQ, (kIn + kOut) * kSlots, a);
+  SegmentPass pass{{a.documents, a.T, a.N, a.HQ, a.group},
+                   a.H,
+                   a.H,
+                   a.g,
+                   a.s,
+                   nullptr,
+                   a.in_write_map,
+                   a.values_map,
+                   a.in_width,
+                   a.out_width,
+                   a.ends};
+  launch_sweep<false, kCluster>(device, forward_sweep_kernel<kBackward, kGrouped, kCluster, kIn, kOut>,
+                                kBytes, (kIn + kOut) * kSlots, a, pass);
 }
 
 // `kGrouped`: backward, for fewer key/value heads than query heads.

@@ -1,6 +1,7 @@
 // The sweep against time. Step i of a block: the slot role prepares the rows of step i, the `in` and `out`
 // roles contract those of step i - 1, the slot role finishes ds of step i - 2; steps count from the
 // sequence's end.
+#include "sweep_launch_sm90.cuh"
 #include "sweep_reverse_sm90.cuh"
 #include "sweep_slots_sm90.cuh"
 
@@ -46,10 +47,7 @@ struct Place {
   Line line;
   int cluster, rank;
   __device__ explicit Place(const ReverseSweep& a)
-      : line(a.cu_seqlens, a.T, a.N, a.HQ, kGrouped ? static_cast<int>(a.HQ / a.H) : 1, blockIdx.x / kCluster,
-             a.clusters),
-        cluster(blockIdx.x / kCluster),
-        rank(cluster_rank<kCluster>()) {}
+      : line(a.line, blockIdx.x / kCluster), cluster(blockIdx.x / kCluster), rank(cluster_rank<kCluster>()) {}
   __device__ Ends ends(const ReverseSweep& a) const {
     return {a.ends, a.hand_over, a.HQ, cluster, rank, kCluster};
   }
@@ -123,7 +121,7 @@ __device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x
                                         const Place<kGrouped, kCluster>& at, int thread) {
   constexpr int kOwned = kSubs / kCluster;
   constexpr int kElements = 2 * kWidth * kSlots;
-  const int warp = thread / 32, first = at.rank * kWidth, n = uniform(at.line.total());
+  const int warp = thread / 32, first = at.rank * kWidth, n = uniform(at.line.steps);
   Cursor<true> next(at.line);
   const auto load = [&](int i) {
     if (thread != 0) return;
@@ -200,7 +198,7 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
                                          const Place<kGrouped, kCluster>& at, int thread) {
   constexpr int kGroups = OutState<kWidth>::kGroups;
   constexpr int kElements = 2 * kWidth * kSlots;
-  const int first = at.rank * kWidth, n = uniform(at.line.total());
+  const int first = at.rank * kWidth, n = uniform(at.line.steps);
   const int64_t stride = a.HQ * a.width;
   Cursor<true> next(at.line);
   OutState<kWidth> state;
@@ -359,7 +357,7 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
   constexpr bool kKeep = kOwned == 1;  // as in the forward sweep
   const FragmentPlace place(thread);
   const SlotBlock<kKeySide, kCluster> block{a, x.exact, place};
-  const int n = uniform(at.line.total());
+  const int n = uniform(at.line.steps);
   const auto rows_of_block = [&](const Location& to, int own, int64_t heads, int64_t head) {
     const int past = (at.rank * kOwned + own) * kSub;
     return RowBlock{(int64_t{to.row + past} * heads + head) * kSlots, static_cast<unsigned>(heads) * kSlots,
@@ -460,8 +458,19 @@ template <bool kKeySide, bool kGrouped, int kCluster, int kWidth>
 void launch(gsa_device& device, ReverseSweep& a) {
   constexpr int kBytes = sizeof(Shared<kWidth>);
   static_assert(kBytes <= 227 * 1024, "a block must fit a multiprocessor");
-  launch_sweep<kCluster>(device, reverse_sweep_kernel<kKeySide, kGrouped, kCluster, kWidth>, kBytes,
-                         a.N * a.HQ, 2 * kWidth * kSlots, a);
+  SegmentPass pass{{a.documents, a.T, a.N, a.HQ, a.HQ / a.H},
+                   a.H,
+                   a.HQ,
+                   a.g,
+                   a.strength,
+                   kKeySide ? nullptr : a.norm,
+                   a.write_map,
+                   a.write_map,
+                   a.width,
+                   a.width,
+                   a.ends};
+  launch_sweep<true, kCluster>(device, reverse_sweep_kernel<kKeySide, kGrouped, kCluster, kWidth>, kBytes,
+                               2 * kWidth * kSlots, a, pass);
 }
 
 template <bool kKeySide, bool kGrouped>

@@ -26,13 +26,14 @@ bool sweep_takes(const Dims& d, int32_t dtype) {
 
 namespace {
 
-ForwardSweep forward_sweep(const Dims& d, const Inputs& in) {
+ForwardSweep forward_sweep(const Dims& d, const Inputs& in, const Documents& documents) {
   ForwardSweep a{};
-  a.cu_seqlens = in.cu_seqlens;
+  a.documents = documents;
   a.T = d.T;
   a.N = d.N;
   a.HQ = d.HQ;
   a.H = d.H;
+  a.group = d.group();
   a.rows = d.B * d.T;
   a.s = in.s;
   a.g = in.g;
@@ -44,7 +45,8 @@ int cluster_of(const Dims& d) { return static_cast<int>(std::max<int64_t>(std::m
 
 void sweep_fwd(gsa_device& device, const ChunkFwd& p) {
   const Dims& d = p.dims;
-  ForwardSweep a = forward_sweep(d, p.in);
+  const CountedDocuments documents(device, d, p.in.cu_seqlens);
+  ForwardSweep a = forward_sweep(d, p.in, documents.get());
   a.in_read = static_cast<const bf16*>(p.in.q);
   a.in_write = static_cast<const bf16*>(p.in.k);
   a.values = static_cast<const bf16*>(p.in.v);
@@ -76,6 +78,7 @@ struct SweepScratch {
   // Of every query head, where they are grouped: ds, and dv or dk.
   float* ds;
   bf16* shared;
+  Documents documents{};
 
   SweepScratch(char* memory, const Dims& d) {
     const int64_t rows = d.B * d.T * d.HQ, stored = d.B * d.T / kStep + d.N;
@@ -97,7 +100,7 @@ struct SweepScratch {
 // dq, dok, and what dg needs; stores the states now and then.
 void backward_forward(gsa_device& device, const ChunkBwd& p, const SweepScratch& x) {
   const Dims& d = p.dims;
-  ForwardSweep a = forward_sweep(d, p.in);
+  ForwardSweep a = forward_sweep(d, p.in, x.documents);
   a.in_read = static_cast<const bf16*>(p.d_o);
   a.in_write = static_cast<const bf16*>(p.in.v);
   a.values = static_cast<const bf16*>(p.in.k);
@@ -121,7 +124,7 @@ void backward_forward(gsa_device& device, const ChunkBwd& p, const SweepScratch&
 ReverseSweep reverse_sweep(const ChunkBwd& p, const SweepScratch& x) {
   const Dims& d = p.dims;
   ReverseSweep a{};
-  a.cu_seqlens = p.in.cu_seqlens;
+  a.documents = x.documents;
   a.T = d.T;
   a.N = d.N;
   a.HQ = d.HQ;
@@ -183,12 +186,14 @@ void backward_keys(gsa_device& device, const ChunkBwd& p, const SweepScratch& x)
 void sweep_bwd(gsa_device& device, const ChunkBwd& p) {
   const Dims& d = p.dims;
   const Scratch memory(device, SweepScratch(nullptr, d).bytes);
-  const SweepScratch x(memory.as<char>(), d);
+  SweepScratch x(memory.as<char>(), d);
+  const CountedDocuments documents(device, d, p.in.cu_seqlens);
+  x.documents = documents.get();
   backward_forward(device, p, x);
   backward_values(device, p, x);
   backward_keys(device, p, x);
   const bool grouped = d.HQ != d.H;
-  launch_flow(device, {p.in.cu_seqlens, d.T, d.N, d.HQ, d.H, cluster_of(d), !p.in.hk0 && !p.in.hv0, p.in.s,
+  launch_flow(device, {x.documents, d.T, d.N, d.HQ, d.H, cluster_of(d), !p.in.hk0 && !p.in.hv0, p.in.s,
                        x.flow, grouped ? x.ds : p.ds, x.anchor_flow, p.dg, grouped ? p.ds : nullptr});
 }
 

@@ -1,12 +1,13 @@
 // The last pass of the backward sweeps: gsa_sweep_flow_sm90.cu.
 #pragma once
 
+#include "sweep_line_sm90.cuh"
 #include "sweep_sm90.cuh"
 
 namespace gsa::sm90 {
 
 struct FlowPass {
-  const int32_t* cu_seqlens;
+  Documents documents;
   int64_t T, N, HQ, H;
   int cluster;
   bool empty_before;         // no initial states

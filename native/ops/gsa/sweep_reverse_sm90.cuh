@@ -3,12 +3,13 @@
 // what the heads of a group share is summed afterwards (sweep_groups_sm90.cuh).
 #pragma once
 
+#include "sweep_line_sm90.cuh"
 #include "sweep_sm90.cuh"
 
 namespace gsa::sm90 {
 
 struct ReverseSweep {
-  const int32_t* cu_seqlens;
+  Documents documents;
   int64_t T, N, HQ, H;
   const float *s, *g;     // [rows, H, slots]
   const float* strength;  // [rows, HQ, slots] value side: ok, whose softmax is p; key side: scale * dok
@@ -24,6 +25,7 @@ struct ReverseSweep {
   const bf16* anchors;   // as the forward sweep stored them
   int anchor_slices[2];  // widths of their two halves in one block
   float* flow;  // [first_anchor .., HQ, cluster, 5, slots] state . gradient there: value side, then 4 warps
+  LineTable line;  // this and what follows: filled in by the launch
   int clusters;
   HandOver hand_over;
 };
