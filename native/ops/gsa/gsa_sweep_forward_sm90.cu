@@ -2,6 +2,7 @@
 // role contracts the rows of step i - 1, the slot role finishes the logits of step i - 2, the `out` role
 // makes the outputs of step i - 3.
 #include "sweep_forward_sm90.cuh"
+#include "sweep_launch_sm90.cuh"
 #include "sweep_slots_sm90.cuh"
 
 namespace gsa::sm90 {
@@ -46,25 +47,25 @@ struct Place {
   Line line;
   int cluster, rank;
   __device__ explicit Place(const ForwardSweep& a)
-      : line(a.cu_seqlens, a.T, a.N, a.HQ, static_cast<int>(a.HQ / a.H), blockIdx.x / kCluster, a.clusters),
-        cluster(blockIdx.x / kCluster),
-        rank(cluster_rank<kCluster>()) {}
+      : line(a.line, blockIdx.x / kCluster), cluster(blockIdx.x / kCluster), rank(cluster_rank<kCluster>()) {}
   __device__ Ends ends(const ForwardSweep& a) const {
     return {a.ends, a.hand_over, a.H, cluster, rank, kCluster};
   }
 };
 
-template <int kCluster, int kIn, int kOut>
+// Where the states of a block after a step are stored; the query heads of a group have the same.
+template <bool kGrouped, int kCluster, int kIn, int kOut>
 __device__ __forceinline__ bf16* anchor(const ForwardSweep& a, const Place<kCluster>& at, const Location& x) {
   const int64_t n = first_anchor(x.row - x.chunk * kStep, x.sequence) + x.chunk;
-  return a.anchors + ((n * a.HQ + x.head) * kCluster + at.rank) * anchor_elements(kIn, kOut);
+  const int64_t place = kGrouped ? n * a.H + x.kv_head : n * a.HQ + x.head;
+  return a.anchors + (place * kCluster + at.rank) * anchor_elements(kIn, kOut);
 }
 
-template <bool kBackward, int kCluster, int kIn, int kOut>
+template <bool kBackward, bool kGrouped, int kCluster, int kIn, int kOut>
 __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>& x,
                                         const Place<kCluster>& at, int thread) {
   constexpr int kElements = (kIn + kOut) * kSlots, kOwned = kSubs / kCluster;
-  const int warp = thread / 32, first = at.rank * kIn, n = uniform(at.line.total());
+  const int warp = thread / 32, first = at.rank * kIn, n = uniform(at.line.steps);
   Cursor<false> next(at.line);
   const auto load = [&](int i) {
     if (thread != 0) return;
@@ -114,10 +115,11 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>
       steps.read();
       pairs.template send<kCluster>(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready, warp / kOwned,
                                     thread % 32);
-      if constexpr (kBackward) store_anchor(state, anchor<kCluster, kIn, kOut>(a, at, here), thread);
+      if (kBackward && (!kGrouped || uniform(here.head == here.kv_head * a.group)))
+        store_anchor(state, anchor<kGrouped, kCluster, kIn, kOut>(a, at, here), thread);
       if (uniform(here.step + 1 == here.stop))
         end_piece<kInBarrier>(state, at.ends(a), here, kElements, 0, 0, thread,
-                              here.head == here.kv_head * at.line.group);
+                              here.head == here.kv_head * a.group);
     } else {
       steps.free();
       steps.read();
@@ -127,11 +129,11 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>
   steps.end();
 }
 
-template <bool kBackward, int kCluster, int kIn, int kOut>
+template <bool kBackward, bool kGrouped, int kCluster, int kIn, int kOut>
 __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut>& x,
                                          const Place<kCluster>& at, int thread) {
   constexpr int kGroups = OutState<kOut>::kGroups, kElements = (kIn + kOut) * kSlots;
-  const int first = at.rank * kOut, n = uniform(at.line.total());
+  const int first = at.rank * kOut, n = uniform(at.line.steps);
   const int64_t stride = a.HQ * a.out_width;
   Cursor<false> next(at.line);
   const auto load = [&](int i) {
@@ -179,11 +181,11 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
                                        a.out + (here.row * a.HQ + here.head) * a.out_width + first, stride,
                                        rows, thread);
       steps.read();
-      if constexpr (kBackward)
-        store_anchor(state, anchor<kCluster, kIn, kOut>(a, at, here) + kIn * kSlots, thread);
+      if (kBackward && (!kGrouped || uniform(here.head == here.kv_head * a.group)))
+        store_anchor(state, anchor<kGrouped, kCluster, kIn, kOut>(a, at, here) + kIn * kSlots, thread);
       if (uniform(here.step + 1 == here.stop))
         end_piece<kOutBarrier>(state, at.ends(a), here, kElements, kIn * kSlots, 1, thread,
-                               here.head == here.kv_head * at.line.group);
+                               here.head == here.kv_head * a.group);
     } else {
       steps.free();
       steps.read();
@@ -370,7 +372,7 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
   constexpr bool kKeep = kOwned == 1;
   const FragmentPlace place(thread);
   const SlotBlock<kBackward, kCluster> block{a, x.work, x.exact, place};
-  const int n = uniform(at.line.total());
+  const int n = uniform(at.line.steps);
   // The block of rows `own` of a step that this block of threads has.
   const auto rows_of_block = [&](const Location& to, int own, int64_t heads, int64_t head) {
     const int past = (at.rank * kOwned + own) * kSub;
@@ -449,7 +451,7 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
   steps.end();
 }
 
-template <bool kBackward, int kCluster, int kIn, int kOut>
+template <bool kBackward, bool kGrouped, int kCluster, int kIn, int kOut>
 __global__ void __launch_bounds__(kSweepThreads, 1)
     forward_sweep_kernel(const __grid_constant__ ForwardSweep a) {
   if (kCluster == 1 && blockIdx.x >= a.clusters) return;
@@ -460,29 +462,41 @@ __global__ void __launch_bounds__(kSweepThreads, 1)
   if (threadIdx.x == 0) start_barriers(x);
   cluster_sync<kCluster>();  // every block runs, its barriers with it, before any stores into another
   if (role == 0) {
-    in_role<kBackward, kCluster, kIn, kOut>(a, x, at, thread);
+    in_role<kBackward, kGrouped, kCluster, kIn, kOut>(a, x, at, thread);
   } else if (role == 1) {
-    out_role<kBackward, kCluster, kIn, kOut>(a, x, at, thread);
+    out_role<kBackward, kGrouped, kCluster, kIn, kOut>(a, x, at, thread);
   } else {
     slot_role<kBackward, kCluster, kIn, kOut>(a, x, at, thread);
   }
 }
 
-template <bool kBackward, int kCluster, int kIn, int kOut>
+template <bool kBackward, bool kGrouped, int kCluster, int kIn, int kOut>
 void launch(gsa_device& device, ForwardSweep& a) {
   constexpr int kBytes = sizeof(Shared<kIn, kOut>);
   static_assert(kBytes <= 227 * 1024, "a block must fit a multiprocessor");
-  launch_sweep<kCluster>(device, forward_sweep_kernel<kBackward, kCluster, kIn, kOut>, kBytes, a.N * a.HQ,
-                         (kIn + kOut) * kSlots, a);
+  SegmentPass pass{{a.documents, a.T, a.N, a.HQ, a.group},
+                   a.H,
+                   a.H,
+                   a.g,
+                   a.s,
+                   nullptr,
+                   a.in_write_map,
+                   a.values_map,
+                   a.in_width,
+                   a.out_width,
+                   a.ends};
+  launch_sweep<false, kCluster>(device, forward_sweep_kernel<kBackward, kGrouped, kCluster, kIn, kOut>,
+                                kBytes, (kIn + kOut) * kSlots, a, pass);
 }
 
-template <bool kBackward>
+// `kGrouped`: backward, for fewer key/value heads than query heads.
+template <bool kBackward, bool kGrouped>
 void launch_direction(gsa_device& device, ForwardSweep& a) {
   const int64_t in = a.in_width, out = a.out_width;
-  if (in == 512 && out == 512) return launch<kBackward, 4, 128, 128>(device, a);
-  if (in == 256 && out == 256) return launch<kBackward, 2, 128, 128>(device, a);
-  if (in == 128 && out == 128) return launch<kBackward, 1, 128, 128>(device, a);
-  if (in == 64 && out == 64) return launch<kBackward, 1, 64, 64>(device, a);
+  if (in == 512 && out == 512) return launch<kBackward, kGrouped, 4, 128, 128>(device, a);
+  if (in == 256 && out == 256) return launch<kBackward, kGrouped, 2, 128, 128>(device, a);
+  if (in == 128 && out == 128) return launch<kBackward, kGrouped, 1, 128, 128>(device, a);
+  if (in == 64 && out == 64) return launch<kBackward, kGrouped, 1, 64, 64>(device, a);
   fail(GSA_INTERNAL, "No sweep for widths %lld and %lld", static_cast<long long>(in),
        static_cast<long long>(out));
 }
@@ -496,7 +510,8 @@ void launch_forward_sweep(gsa_device& device, const ForwardSweep& sweep, bool ba
   a.in_write_map = cuda::tensor_map(a.in_write, a.rows, a.H * a.in_width, kStep);
   a.values_map = cuda::tensor_map(a.values, a.rows, a.H * a.out_width, kStep);
   a.out_map = cuda::tensor_map(a.out, a.rows, a.HQ * a.out_width, kStep);
-  backward ? launch_direction<true>(device, a) : launch_direction<false>(device, a);
+  if (!backward) return launch_direction<false, false>(device, a);
+  a.HQ == a.H ? launch_direction<true, false>(device, a) : launch_direction<true, true>(device, a);
 }
 
 }  // namespace gsa::sm90

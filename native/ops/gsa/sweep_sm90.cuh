@@ -51,7 +51,7 @@ __host__ __device__ constexpr int64_t anchor_elements(int in_slice, int out_slic
   return (in_slice + out_slice) * int64_t{kSlots};
 }
 
-// States handed from cluster to cluster where a walk is cut.
+// States handed from cluster to cluster where a walk is cut, or (`ready` is NULL) there before the launch.
 struct HandOver {
   float* states;  // [cluster, block, in and out]
   int* ready;     // [cluster, block, 2], zero before the launch
@@ -266,8 +266,10 @@ __device__ __forceinline__ void begin_piece(State& state, const Ends& at, const 
   const float* from = at.user.start ? at.user.start + at.user_block(x) * elements + first : nullptr;
   if (x.start != 0) {
     const int64_t block = static_cast<int64_t>(at.cluster - 1) * at.blocks + at.rank;
-    if (thread == 0) wait_flag(at.over.ready + block * 2 + part);
-    named_sync<kBarrier, kRole>();
+    if (at.over.ready) {
+      if (thread == 0) wait_flag(at.over.ready + block * 2 + part);
+      named_sync<kBarrier, kRole>();
+    }
     from = at.over.states + block * elements + first;
   }
   load_state(state, from, thread);
@@ -279,7 +281,7 @@ __device__ __forceinline__ void end_piece(const State& state, const Ends& at, co
                                           bool reports) {
   const int64_t block = static_cast<int64_t>(at.cluster) * at.blocks + at.rank;
   const bool cut = x.stop != x.steps;
-  if (!cut && !(reports && at.user.end)) return;
+  if (cut ? !at.over.ready : !(reports && at.user.end)) return;
   store_state(state,
               (cut ? at.over.states + block * elements : at.user.end + at.user_block(x) * elements) + first,
               thread);
@@ -376,23 +378,6 @@ __device__ __forceinline__ void store_step(const bf16* tiles, const TensorMap& m
     *reinterpret_cast<uint4*>(to + r * stride + part * 8) =
         *reinterpret_cast<const uint4*>(tiles + part / 8 * kStepTile + tile_offset(r, part % 8 * 8));
   }
-}
-
-// As many clusters as fit the device, or one a walk; `a.hand_over` and `a.clusters` are filled in. Single
-// blocks are launched in pairs (cluster.cuh), one of which may have nothing to do.
-template <int kCluster, class Arguments>
-void launch_sweep(gsa_device& device, void (*kernel)(Arguments), int bytes, int64_t walks,
-                  int64_t state_elements, Arguments& a) {
-  constexpr int kLaunched = std::max(kCluster, 2), kEach = kLaunched / kCluster;
-  const int fit = kEach * cuda::clusters_that_fit<kLaunched>(device, kernel, kSweepThreads, bytes);
-  a.clusters = static_cast<int>(a.cu_seqlens ? walks : std::min<int64_t>(walks, std::max(fit, 1)));
-  const int64_t blocks = static_cast<int64_t>(a.clusters) * kCluster, flags = blocks * 2 * sizeof(int);
-  const cuda::Scratch memory(device, a.cu_seqlens ? 0 : flags + blocks * state_elements * sizeof(float));
-  if (!a.cu_seqlens) {
-    a.hand_over = {memory.as<float>(), reinterpret_cast<int*>(memory.as<float>() + blocks * state_elements)};
-    cuda::fill_zero(device, a.hand_over.ready, flags);
-  }
-  cuda::launch_clusters<kLaunched>(device, kernel, (a.clusters + kEach - 1) / kEach, kSweepThreads, bytes, a);
 }
 
 }  // namespace gsa::sm90
