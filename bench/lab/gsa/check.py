@@ -3,8 +3,9 @@
 flash-linear-attention at $FLA_PATH.
 
   check.py --lib gsa_cuda.so [--golden DIR] [--cases] [--time [--shapes I,J]] [--peer] [--repeats N] [--small] [--json FILE]
+           [--match REGEX]   (of --cases and --small, those whose title and dtype it finds)
 """
-import argparse, json, os, sys
+import argparse, json, os, re, sys
 from pathlib import Path
 
 import torch
@@ -119,6 +120,9 @@ def cases(small):
         yield 'small', dict(B=1, T=70, HQ=2, H=2, K=64, V=128, M=64, states=True)
         yield 'small varlen', dict(B=1, T=209, HQ=2, H=1, K=64, V=64, M=64, cu=ragged, states=True)
         yield 'small odd', dict(B=1, T=19, HQ=1, H=1, K=24, V=40, M=7)
+        for M in (16, 128):
+            yield f'small M={M}', dict(B=1, T=70, HQ=2, H=2, K=64, V=128, M=M, states=True)
+            yield f'small varlen gqa M={M}', dict(B=1, T=209, HQ=2, H=1, K=64, V=64, M=M, cu=ragged, states=True)
         return
     for T in (1, 15, 16, 17, 63, 64, 65, 127, 200):
         yield f'T={T}', dict(B=2, T=T, HQ=2, H=2, K=64, V=128, M=64, states=T % 2 == 1)
@@ -143,11 +147,22 @@ def cases(small):
         yield f'K=V=512 {gates}', dict(B=1, T=160, HQ=1, H=1, K=512, V=512, M=64, gates=gates, states=True)
     yield 'gqa K=V=512', dict(B=1, T=200, HQ=3, H=1, K=512, V=512, M=64)
     yield 'varlen gqa', dict(B=1, T=209, HQ=4, H=2, K=64, V=64, M=64, cu=ragged)
+    for M in (16, 32, 128):
+        for T in (1, 15, 17, 63, 64, 65, 127, 200):
+            yield f'M={M} T={T}', dict(B=2, T=T, HQ=2, H=2, K=64, V=128, M=M, states=T % 2 == 1)
+        for gates in ('zero', 'forget', 'mixed', 'span5', 'span20', 'span0.5'):
+            yield f'M={M} {gates}', dict(B=1, T=160, HQ=2, H=2, K=128, V=64, M=M, gates=gates, states=True)
+        yield f'M={M} K=V=512 states', dict(B=1, T=150, HQ=2, H=2, K=512, V=512, M=M, states=True)
+        yield f'M={M} gqa', dict(B=2, T=100, HQ=6, H=2, K=128, V=192, M=M, states=True)
+        yield f'M={M} varlen gqa', dict(B=1, T=209, HQ=4, H=2, K=64, V=64, M=M, cu=ragged, states=True)
+    for M in (4, 48, 60):
+        yield f'M={M} gqa states', dict(B=1, T=130, HQ=2, H=1, K=64, V=128, M=M, states=True)
 
 
-def check_cases(ops, dtypes, small):
+def check_cases(ops, dtypes, small, match):
     for seed, (label, shape) in enumerate(cases(small)):
         for dtype in dtypes:
+            if not re.search(match, f'{label} {dtype}'): continue
             for scale in ((1.0,) if seed % 3 else (0.5,)):
                 x, up = draw(dtype=dtype, seed=seed, **shape)
                 out, broken = run(ops, x, up, scale, states=shape.get('states', False))
@@ -157,15 +172,15 @@ def check_cases(ops, dtypes, small):
 
 def check_repeats(ops, n):
     global failures
-    x, up = draw(2, 1000, 2, 2, 128, 128, 64, torch.bfloat16, states=True)
-    first = None
-    for i in range(n):
-        out, _ = run(ops, x, up, 1.0)
-        if first is None: first = {name: t.clone() for name, t in out.items()}
-        elif not all(torch.equal(t, first[name]) for name, t in out.items()):
-            failures += 1
-            return print(f'FAIL repeat {i} differs')
-    print(f'ok   {n} repeats bit-equal')
+    for M in (64, 128, 16):
+        x, up = draw(2, 1000, 2, 2, 128, 128, M, torch.bfloat16, states=True)
+        first, differs = None, None
+        for i in range(n):
+            out, _ = run(ops, x, up, 1.0)
+            if first is None: first = {name: t.clone() for name, t in out.items()}
+            elif not all(torch.equal(t, first[name]) for name, t in out.items()): differs = i
+        failures += differs is not None
+        print(f'ok   M={M} {n} repeats bit-equal' if differs is None else f'FAIL M={M} repeat {differs} differs')
 
 
 def median_ms(ops, fn, repeats=9):
@@ -185,7 +200,8 @@ def median_ms(ops, fn, repeats=9):
 
 SHAPES = [(8, 4096, 4, 4, 512, 512, 64), (16, 2048, 4, 4, 512, 512, 64), (16, 2048, 5, 5, 512, 512, 64),
           (1, 32768, 4, 4, 512, 512, 64), (16, 2048, 4, 4, 256, 256, 64), (8, 2048, 32, 8, 128, 128, 64),
-          (8, 4096, 4, 4, 512, 512, 128)]
+          (8, 4096, 4, 4, 512, 512, 128), (8, 4096, 4, 4, 512, 512, 32), (8, 4096, 4, 4, 512, 512, 16),
+          (8, 2048, 32, 8, 128, 128, 128)]
 
 
 def timing(ops, shapes, peer):
@@ -242,12 +258,12 @@ def main():
     ap.add_argument('--lib', required=True); ap.add_argument('--golden'); ap.add_argument('--cases', action='store_true')
     ap.add_argument('--small', action='store_true'); ap.add_argument('--time', action='store_true')
     ap.add_argument('--shapes', default=','.join(map(str, range(len(SHAPES)))), help='indices into SHAPES'); ap.add_argument('--peer', action='store_true')
-    ap.add_argument('--repeats', type=int, default=0); ap.add_argument('--json')
+    ap.add_argument('--repeats', type=int, default=0); ap.add_argument('--json'); ap.add_argument('--match', default='')
     a = ap.parse_args()
     if a.peer: sys.path.insert(0, os.environ['FLA_PATH'])
     ops, dtypes = Ops(a.lib), [torch.float32, torch.bfloat16]
     if a.golden: golden(ops, a.golden, dtypes)
-    if a.cases or a.small: check_cases(ops, dtypes, a.small)
+    if a.cases or a.small: check_cases(ops, dtypes, a.small, a.match)
     if a.repeats: check_repeats(ops, a.repeats)
     if a.peer: accuracy(ops)
     if a.time: timing(ops, [SHAPES[int(i)] for i in a.shapes.split(',')], a.peer)
