@@ -102,25 +102,40 @@ __device__ __forceinline__ void backward_slots(const RowPass& a, Shared<S>& x, c
   const int64_t row = (chunk.row + at.row) * a.HQ + head, base = row * S::kPlaces;
   float ok[16], p[16], mean = 0;
 #pragma unroll
-  for (int i = 0; i < 16; ++i) {
+  for (int i = 0; i < 16; i += 4) {
     const bool has = slots.has(at.slot(i));
-    ok[i] = inside && has ? a.ok[row * slots.pitch() + at.slot(i)] : 0.0f;
-    p[i] = has ? ok[i] : -INFINITY;
+    const float4 four =
+        inside && has ? *reinterpret_cast<const float4*>(a.ok + row * slots.pitch() + at.slot(i)) : float4{};
+    ok[i] = four.x;
+    ok[i + 1] = four.y;
+    ok[i + 2] = four.z;
+    ok[i + 3] = four.w;
+#pragma unroll
+    for (int j = i; j < i + 4; ++j) p[j] = has ? ok[j] : -INFINITY;
   }
   softmax_part<S>(p);
 #pragma unroll
   for (int i = 0; i < 16; ++i) mean += p[i] * x.slots[at.row * kLd + at.slot(i)];
   mean = row_sum<S>(mean);
 #pragma unroll
-  for (int i = 0; i < 16; ++i) {
-    const int slot = at.slot(i);
-    const float dp = x.slots[at.row * kLd + slot], dok = p[i] * (dp - mean);
-    x.slots[at.row * kLd + slot] = inside ? dok : 0.0f;
-    x.scores[at.row * kLd + slot] = inside ? p[i] : 0.0f;
+  for (int i = 0; i < 16; i += 4) {
+    float dok[4], flow[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const int slot = at.slot(i + j);
+      const float dp = x.slots[at.row * kLd + slot];
+      dok[j] = p[i + j] * (dp - mean);
+      flow[j] = ok[i + j] * dok[j] + p[i + j] * dp;
+      x.slots[at.row * kLd + slot] = inside ? dok[j] : 0.0f;
+      x.scores[at.row * kLd + slot] = inside ? p[i + j] : 0.0f;
+    }
     if (!inside) continue;
-    a.p[base + slot] = p[i];
-    a.dok[base + slot] = dok;
-    a.flow[base + slot] = ok[i] * dok + p[i] * dp;
+    const auto store = [&](float* to, const float* from) {
+      *reinterpret_cast<float4*>(to + base + at.slot(i)) = make_float4(from[0], from[1], from[2], from[3]);
+    };
+    store(a.p, p + i);
+    store(a.dok, dok);
+    store(a.flow, flow);
   }
 }
 
