@@ -1,7 +1,7 @@
 // Whether two programs, or two precisions, learn alike: the same initial weights, the same tokens, the same learning rates.
 //
 //   parity prepare DIR --config FILE       a training configuration: its text, model, optimizer and number of steps
-//   parity train DIR --name NAME [--device D] [--dtype T]
+//   parity train DIR --name NAME [--device D] [--dtype T] [--matmul M]
 //   parity compare DIR NAME OTHER [--last N] [--bound B]
 //
 // `prepare` writes DIR/model (weights that bfloat16 holds exactly), DIR/tokens.safetensors (ids [steps, B, T]) and
@@ -13,7 +13,7 @@ import { parseArgs } from 'node:util';
 import { IGNORED, type Batch } from '#src/data/sampler.js';
 import { writeFileAtomic } from '#src/io/atomic.js';
 import { openSafetensors, writeSafetensors } from '#src/io/safetensors.js';
-import { GSAForCausalLM } from '#src/models/index.js';
+import { GSAForCausalLM, type ModelOptions } from '#src/models/index.js';
 import { warmupCosine } from '#src/optim/index.js';
 import { scope } from '#src/tensor/scope.js';
 import { parseTrainConfig, type TrainConfig, type TrainConfigInput } from '#src/train/config.js';
@@ -72,13 +72,20 @@ function batchOf(tokens: Int32Array, shape: readonly number[], step: number): Ba
   return { ids, labels, shape: [B, T], tokens: B * (T - 1), cuSeqlens: null };
 }
 
-async function train(folder: string, name: string, device: string, dtype: string): Promise<void> {
+async function train(
+  folder: string,
+  name: string,
+  device: string,
+  dtype: string,
+  matmul: string,
+): Promise<void> {
   if (dtype !== 'float32' && dtype !== 'bfloat16')
     throw new Error(`Expected float32 or bfloat16 for --dtype but received ${dtype}`);
   const { config, lrs } = readJson<Settings>(join(folder, 'settings.json'));
   using file = openSafetensors(join(folder, 'tokens.safetensors'));
   const { data, shape } = file.read('ids');
-  const model = GSAForCausalLM.load(join(folder, 'model'), { device, dtype });
+  const options: ModelOptions = { device, dtype, matmul: matmul as ModelOptions['matmul'] };
+  const model = GSAForCausalLM.load(join(folder, 'model'), options);
   const trainer = new Trainer(model, config);
   const losses: number[] = [];
   const note = (outcome: Awaited<ReturnType<Trainer['settle']>>): void => {
@@ -91,7 +98,7 @@ async function train(folder: string, name: string, device: string, dtype: string
   } finally {
     trainer.dispose();
   }
-  writeJson(lossesPath(folder, name), { name, device: String(model.device), dtype, losses });
+  writeJson(lossesPath(folder, name), { name, device: String(model.device), dtype, matmul, losses });
   console.log(
     `${name}: ${losses.length} steps, loss ${losses[0]!.toFixed(4)} to ${losses.at(-1)!.toFixed(4)}`,
   );
@@ -128,6 +135,7 @@ async function main(): Promise<void> {
       name: { type: 'string' },
       device: { type: 'string', default: 'cpu' },
       dtype: { type: 'string', default: 'float32' },
+      matmul: { type: 'string', default: 'dtype' },
       last: { type: 'string', default: '50' },
       bound: { type: 'string', default: '0.005' },
     },
@@ -135,7 +143,7 @@ async function main(): Promise<void> {
   const [what, folder, a, b] = positionals;
   if (what === 'prepare' && folder && values.config) return prepare(folder, values.config);
   if (what === 'train' && folder && values.name)
-    return train(folder, values.name, values.device, values.dtype);
+    return train(folder, values.name, values.device, values.dtype, values.matmul);
   if (what === 'compare' && folder && a && b) {
     if (!compare(folder, [a, b], Number(values.last), Number(values.bound))) process.exitCode = 1;
     return;

@@ -38,11 +38,15 @@ class OpError : public std::exception {
 }
 
 inline const char* dtype_name(int32_t dtype) {
-  static const char* const names[] = {"float32", "bfloat16", "int32", "int64"};
-  return dtype >= 0 && dtype < 4 ? names[dtype] : "an unknown dtype";
+  static const char* const names[] = {"float32", "bfloat16", "int32", "int64", "float8_e4m3", "float8_e5m2"};
+  return dtype >= 0 && dtype < 6 ? names[dtype] : "an unknown dtype";
 }
 
-inline int64_t dtype_bytes(int32_t dtype) { return dtype == GSA_BFLOAT16 ? 2 : dtype == GSA_INT64 ? 8 : 4; }
+inline bool is_float8(int32_t dtype) { return dtype == GSA_FLOAT8_E4M3 || dtype == GSA_FLOAT8_E5M2; }
+
+inline int64_t dtype_bytes(int32_t dtype) {
+  return is_float8(dtype) ? 1 : dtype == GSA_BFLOAT16 ? 2 : dtype == GSA_INT64 ? 8 : 4;
+}
 
 inline int64_t element_count(const gsa_tensor& t) {
   int64_t n = 1;
@@ -184,6 +188,16 @@ inline gsa_status guard(gsa_error* error, Body&& body) noexcept {
   } catch (...) {
     return report(error, GSA_INTERNAL, "An unknown exception was thrown");
   }
+}
+
+// An optional output of one float32: the largest magnitude of what the op writes beside it.
+inline float* read_absmax(const gsa_tensor* t) {
+  if (!t) return nullptr;
+  expect_dtype(*t, GSA_FLOAT32, "absmax");
+  if (element_count(*t) != 1)
+    fail(GSA_INVALID_ARGUMENT, "Expected one element for absmax but received shape %s",
+         shape_text(*t).c_str());
+  return static_cast<float*>(t->data);
 }
 
 using Op = void (*)(gsa_device&, const Args&);

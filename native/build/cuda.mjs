@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { probeCuda } from './probe.mjs';
 import { run, tail, toolEntry } from './run.mjs';
 import { filesBelow } from './sources.mjs';
+import { describeSpills, keepSpills } from './spills.mjs';
 import { fingerprint } from './stamp.mjs';
 
 export const CUDA_LIBRARY = 'build-cuda/Release/gsa_cuda.so';
@@ -48,6 +49,7 @@ export async function buildCuda({ root, env, execPath, previous }) {
     `--CDCMAKE_CUDA_COMPILER=${found.nvcc}`,
   ];
   const result = await run(execPath, args, { cwd: root, env });
+  const spills = keepSpills(root, result.log);
   if (!result.ok) {
     rmSync(join(root, CUDA_LIBRARY), { force: true }); // of older sources, if there is one
     return {
@@ -64,5 +66,6 @@ export async function buildCuda({ root, env, execPath, previous }) {
     nvcc: found.nvcc,
     cuda: found.version,
     cmake: found.cmakeVersion,
+    registers: describeSpills(spills),
   };
 }

@@ -49,6 +49,7 @@ async function buildAll({ root, env, execPath, nodeVersion, say, complain }) {
     return 1;
   }
   say(describePart('the CUDA backend', report.cuda));
+  if (report.cuda.registers && !report.cuda.reused) say(report.cuda.registers);
   return 0;
 }
 

@@ -14,10 +14,18 @@ using Desc = void*;
 using Layout = void*;
 using Preference = void*;
 
-enum DataType : int { kFloat32 = 0, kBFloat16 = 14 };
+enum DataType : int { kFloat32 = 0, kBFloat16 = 14, kFloat8E4M3 = 28, kFloat8E5M2 = 29 };
 enum ComputeType : int { kCompute32F = 68 };
 enum Operation : int32_t { kNone = 0, kTranspose = 1 };
-enum DescAttribute : int { kTransA = 3, kTransB = 4, kEpilogue = 7, kBiasPointer = 8 };
+enum DescAttribute : int {
+  kTransA = 3,
+  kTransB = 4,
+  kEpilogue = 7,
+  kBiasPointer = 8,
+  kScaleA = 17,
+  kScaleB = 18,
+  kFastSums = 25
+};
 enum Epilogue : uint32_t { kDefault = 1, kBias = 4 };
 enum LayoutAttribute : int { kBatchCount = 5, kBatchStride = 6 };
 enum PreferenceAttribute : int { kMaxWorkspace = 1, kAlignA = 5, kAlignB = 6, kAlignC = 7, kAlignD = 8 };

@@ -80,15 +80,29 @@ uint32_t alignment(const void* p) {
   return static_cast<uint32_t>(address & (~address + 1));
 }
 
+int32_t b_dtype(const Gemm& g) { return g.b_dtype < 0 ? g.dtype : g.b_dtype; }
+
 Key key_of(const Gemm& g) {
   const int64_t flags = g.dtype | g.c_dtype << 4 | g.trans_a << 8 | g.trans_b << 9 |
-                        (g.bias != nullptr) << 10 | (g.beta != 0.0f) << 11;
+                        (g.bias != nullptr) << 10 | (g.beta != 0.0f) << 11 | b_dtype(g) << 12 |
+                        g.fast_sums << 16;
   // A view may start anywhere, and an algorithm for aligned matrices would fault on it.
   return {flags, g.m,        g.n,   g.k,        g.batch,        g.lda,          g.stride_a,
           g.ldb, g.stride_b, g.ldc, g.stride_c, alignment(g.a), alignment(g.b), alignment(g.c)};
 }
 
-int lt_type(int32_t dtype) { return dtype == GSA_BFLOAT16 ? lt::kBFloat16 : lt::kFloat32; }
+int lt_type(int32_t dtype) {
+  switch (dtype) {
+    case GSA_BFLOAT16:
+      return lt::kBFloat16;
+    case GSA_FLOAT8_E4M3:
+      return lt::kFloat8E4M3;
+    case GSA_FLOAT8_E5M2:
+      return lt::kFloat8E5M2;
+    default:
+      return lt::kFloat32;
+  }
+}
 
 lt::Layout make_layout(int32_t dtype, int64_t rows, int64_t cols, int64_t ld, int64_t batch, int64_t stride) {
   const lt::Functions& f = lt::functions();
@@ -100,6 +114,14 @@ lt::Layout make_layout(int32_t dtype, int64_t rows, int64_t cols, int64_t ld, in
   check_lt(f.layout_set(layout, lt::kBatchCount, &count, sizeof count), "describing a batch");
   check_lt(f.layout_set(layout, lt::kBatchStride, &stride, sizeof stride), "describing a batch");
   return layout;
+}
+
+// A and B change places, see Plan.
+void set_scales(const Plan& plan, const Gemm& g) {
+  const lt::Functions& f = lt::functions();
+  const std::pair<int, const float*> scales[] = {{lt::kScaleA, g.b_scale}, {lt::kScaleB, g.a_scale}};
+  for (const auto& [attribute, scale] : scales)
+    if (scale) check_lt(f.desc_set(plan.desc, attribute, &scale, sizeof scale), "setting a scale");
 }
 
 void describe(Plan& plan, const Gemm& g) {
@@ -114,8 +136,13 @@ void describe(Plan& plan, const Gemm& g) {
     check_lt(f.desc_set(plan.desc, lt::kEpilogue, &epilogue, sizeof epilogue), "describing the bias");
     check_lt(f.desc_set(plan.desc, lt::kBiasPointer, &g.bias, sizeof g.bias), "describing the bias");
   }
+  if (g.fast_sums) {
+    const int8_t fast = 1;
+    check_lt(f.desc_set(plan.desc, lt::kFastSums, &fast, sizeof fast), "describing the sums");
+  }
+  set_scales(plan, g);
   // Stored shapes: A is [m,k] or, transposed, [k,m]; read by columns the extents change places.
-  plan.a = make_layout(g.dtype, g.trans_b ? g.k : g.n, g.trans_b ? g.n : g.k, g.ldb, g.batch, g.stride_b);
+  plan.a = make_layout(b_dtype(g), g.trans_b ? g.k : g.n, g.trans_b ? g.n : g.k, g.ldb, g.batch, g.stride_b);
   plan.b = make_layout(g.dtype, g.trans_a ? g.m : g.k, g.trans_a ? g.k : g.m, g.lda, g.batch, g.stride_a);
   plan.c = make_layout(g.c_dtype, g.n, g.m, g.ldc, g.batch, g.stride_c);
 }
@@ -200,6 +227,7 @@ class Context {
              void* result) {
     const lt::Functions& f = lt::functions();
     if (g.bias) check_lt(f.desc_set(plan.desc, lt::kBiasPointer, &g.bias, sizeof g.bias), "setting the bias");
+    set_scales(plan, g);
     return f.matmul(handle_, plan.desc, &g.alpha, g.b, plan.a, g.a, plan.b, &g.beta, g.c, plan.c, result,
                     plan.c, &algorithm, workspace_, workspace, device.stream);
   }

@@ -1,5 +1,5 @@
-// Matrix products on the device through cuBLASLt: row-major, float32 or bfloat16 in and out, float32
-// accumulation (no tf32: float32 stays float32).
+// Matrix products on the device through cuBLASLt: row-major, float32 or bfloat16 in and out, or 8-bit floats
+// in, float32 accumulation (no tf32: float32 stays float32).
 #pragma once
 
 #include <cstdint>
@@ -23,6 +23,13 @@ struct Gemm {
   void* c = nullptr;
   int64_t ldc = 0, stride_c = 0;
   const void* bias = nullptr;  // [n]
+  // 8-bit floats: the formats of A and B may differ, each has a factor in device memory, and B has to be
+  // transposed and A not, all extents multiples of 16. fast_sums: the tensor cores' own sums, of fewer bits
+  // than float32, are not moved into float32 every so often.
+  int32_t b_dtype = -1;  // -1: as A
+  const float* a_scale = nullptr;
+  const float* b_scale = nullptr;
+  bool fast_sums = false;
 };
 
 // In a process the same call always takes the same algorithm (chosen once per shape), so results repeat bit

@@ -84,6 +84,23 @@ __device__ __forceinline__ float block_max(float value, float* shared) {
   return largest;
 }
 
+// Raises the largest magnitude noted in *y by those of a warp, which calls this with all its lanes.
+// Magnitudes are at least 0, where floats are in the order of their bits, and the result does not depend on
+// the order of the calls.
+__device__ __forceinline__ void raise_absmax(float* y, float mine) {
+#pragma unroll
+  for (int offset = kWarp / 2; offset > 0; offset /= 2)
+    mine = fmaxf(mine, __shfl_xor_sync(~0u, mine, offset));
+  // Nearly all warps come when there is a larger one already.
+  if (threadIdx.x % kWarp == 0 && mine > *static_cast<volatile float*>(y))
+    atomicMax(reinterpret_cast<int*>(y), __float_as_int(mine));
+}
+
+// Before the kernel that raises it. NULL: not wanted.
+inline void clear_absmax(const gsa_device& device, float* y) {
+  if (y) cudaMemsetAsync(y, 0, sizeof(float), device.stream);
+}
+
 // Blocks for a grid-stride loop over n items: enough to fill the device several times, never more than there
 // is work.
 inline unsigned grid_for(const gsa_device& device, int64_t n, int threads) {

@@ -1,5 +1,6 @@
 // Thread block clusters: rank, barrier, and addresses in the shared memory of another block of the cluster
-// (barrier.cuh stores there, for which also a cluster of one block has to be launched as one).
+// (barrier.cuh stores there). A cluster of one is launched as one of a pair that have nothing in common:
+// stores that count themselves in are meant for clusters of at least two blocks.
 #pragma once
 
 #include <cstdint>
@@ -29,20 +30,15 @@ __device__ __forceinline__ void cluster_sync() {
 
 // The two halves of a barrier of the cluster that says only that a thread no longer needs what it read:
 // nothing that it stored becomes visible by it.
-template <int kCluster>
 __device__ __forceinline__ void cluster_arrive() {
-  if constexpr (kCluster > 1) asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
 }
-template <int kCluster>
-__device__ __forceinline__ void cluster_wait() {
-  if constexpr (kCluster == 1)
-    __syncthreads();
-  else
-    asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
-}
+__device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
 
 // Address of the same place in the shared memory of block `rank`.
+template <int kCluster>
 __device__ __forceinline__ uint32_t remote_address(const void* local, int rank) {
+  if constexpr (kCluster == 1) rank = cluster_rank<2>();
   uint32_t address;
   asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
                : "=r"(address)

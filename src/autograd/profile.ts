@@ -78,16 +78,21 @@ function total(operands: Readonly<Record<string, Operand>>): number {
   return tensorsOf(operands).reduce((sum, tensor) => sum + tensor.byteLength, 0);
 }
 
+function isProduct({ name }: OpCall): boolean {
+  return name === 'matmul' || name === 'float8_matmul';
+}
+
 function product(call: OpCall): { a: Tensor; b: Tensor; c: Tensor } {
   return { a: call.inputs['a'] as Tensor, b: call.inputs['b'] as Tensor, c: call.outputs['c'] as Tensor };
 }
 
 function shapeOf(call: OpCall): string {
-  if (call.name === 'matmul') {
+  if (isProduct(call)) {
     const { a, b, c } = product(call);
     const side = (t: Tensor, transposed?: number) => t.shape.join('x') + (transposed ? 'ᵀ' : '');
     const { trans_a, trans_b, beta } = call.attributes;
-    return `${side(a, trans_a)} · ${side(b, trans_b)} -> ${c.dtype}${beta ? ' +' : ''}`;
+    const eight = call.name === 'float8_matmul';
+    return `${side(a, trans_a)} · ${side(b, eight ? 1 : trans_b)} -> ${c.dtype}${beta ? ' +' : ''}`;
   }
   const tensors = [...tensorsOf(call.inputs), ...tensorsOf(call.outputs)];
   return tensors.length > 16 ? `${tensors.length} tensors` : (tensors[0]?.shape.join('x') ?? '');
@@ -99,13 +104,13 @@ function bytesOf(call: OpCall): number {
   const written = total(call.outputs);
   if (call.name === 'embedding_fwd') return 2 * written;
   const inPlace = call.name === 'adamw' ? written - total({ param: call.outputs['param'] }) : 0;
-  const added = call.name === 'matmul' && call.attributes['beta'] ? written : 0;
+  const added = isProduct(call) && call.attributes['beta'] ? written : 0;
   return total(call.inputs) + written + inPlace + added;
 }
 
 /** Of matrix products: everything else is bound by memory, gated slot attention too. */
 function flopsOf(call: OpCall): number {
-  if (call.name !== 'matmul') return 0;
+  if (!isProduct(call)) return 0;
   const { a, c } = product(call);
   const inner = a.shape.at(call.attributes['trans_a'] ? -2 : -1)!;
   return 2 * c.size * inner;

@@ -23,6 +23,8 @@ export interface BenchOptions extends MeasureOptions {
   /** train: also where the time of a step goes, op by op. Default false. */
   budget?: boolean;
   recompute?: boolean;
+  /** train: what the products of the blocks are computed in. Default "dtype". */
+  matmul?: BenchContext['matmul'];
   /** Measure the device's rates on small work: for tests of what is around it. Default false. */
   smallPeaks?: boolean;
 }
@@ -49,13 +51,14 @@ export async function runBench(kind: BenchKind, options: BenchOptions): Promise<
     smallPeaks,
     budget,
     recompute,
+    matmul,
     ...rest
   } = options;
   const { dtype = device.backend === 'cuda' ? 'bfloat16' : 'float32', ...measure } = rest;
   const watch = stopwatch(device);
   try {
     const peaks = measurePeaks(device, dtype, watch, smallPeaks);
-    const context: BenchContext = { device, dtype, watch, measure, peaks, budget, recompute };
+    const context: BenchContext = { device, dtype, watch, measure, peaks, budget, recompute, matmul };
     return benchReport(kind, context, command, await RUNS[kind](context, shapes));
   } finally {
     watch.dispose();

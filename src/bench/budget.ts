@@ -19,7 +19,7 @@ export function measureBudget({ device, peaks }: BenchContext, step: () => void)
   const rates = { bytesPerSecond: peaks.copyBytesPerSecond, flopsPerSecond: peaks.matmulFlopsPerSecond };
   const lines = new Map<string, { part: string; calls: number; ms: number; floorMs: number }>();
   for (const time of profileOps(device, step)) {
-    const part = time.op === 'matmul' ? `matmul ${time.shape}` : time.op;
+    const part = time.op.endsWith('matmul') ? `${time.op} ${time.shape}` : time.op;
     const line = lines.get(part) ?? { part, calls: 0, ms: 0, floorMs: 0 };
     line.calls += time.calls;
     line.ms += time.ms;

@@ -5,6 +5,7 @@ import { Tensor } from '../tensor/tensor.js';
 import { relativeError } from '../verify/compare.js';
 import { bounds, deviceError, outputCheck, type OutputCheck } from './check.js';
 import { gemmCount } from './counts.js';
+import { benchFloat8 } from './gemm_float8.js';
 import { rates } from './peaks.js';
 import type { BenchContext, BenchResult } from './report.js';
 import { parseShape, shapeName } from './shape.js';
@@ -116,7 +117,7 @@ function benchShape({ device, dtype, watch, measure, peaks }: BenchContext, shap
   });
 }
 
-/** Matrix products. Leaves the device's settings as they were.
+/** Matrix products, on a GPU in bfloat16 those in 8-bit floats too. Leaves the device's settings as they were.
  * @throws GsaError INVALID_ARGUMENT for a malformed shape */
 export function benchGemm(context: BenchContext, texts: readonly string[]): BenchResult[] {
   const { device } = context;
@@ -124,7 +125,10 @@ export function benchGemm(context: BenchContext, texts: readonly string[]): Benc
   const cpu = device.backend === 'cpu';
   const before = cpu ? device.getOption('blas') : 0;
   try {
-    return shapes.flatMap((shape) => benchShape(context, shape));
+    return shapes.flatMap((shape) => [
+      ...benchShape(context, shape),
+      ...(cpu || context.dtype !== 'bfloat16' ? [] : benchFloat8(context, shape)),
+    ]);
   } finally {
     if (cpu) device.setOption('blas', before);
   }

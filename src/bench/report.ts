@@ -1,4 +1,5 @@
 import type { Device } from '../tensor/device.js';
+import type { MatmulMode } from '../nn/index.js';
 import type { DType } from '../tensor/dtype.js';
 import { formatBudget, type BudgetLine } from './budget.js';
 import type { OutputCheck } from './check.js';
@@ -18,6 +19,8 @@ export interface BenchContext {
   readonly budget?: boolean;
   /** train: make activations again in the backward instead of keeping them. */
   readonly recompute?: boolean;
+  /** train: what the products of the blocks are computed in. */
+  readonly matmul?: MatmulMode;
 }
 
 export interface BenchResult {

@@ -31,6 +31,8 @@ export const STORED: { readonly [D in DType]: string } = {
   bfloat16: 'BF16',
   int32: 'I32',
   int64: 'I64',
+  float8_e4m3: 'F8_E4M3',
+  float8_e5m2: 'F8_E5M2',
 };
 
 export interface HeaderEntry {

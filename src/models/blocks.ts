@@ -4,6 +4,7 @@ import {
   GatedSlotAttention,
   JoinedLinear,
   Linear,
+  type MatmulMode,
   Module,
   RMSNorm,
   ShortConvolution,
@@ -40,12 +41,14 @@ export class GsaBlock extends Module {
   readonly mlpNorm: RMSNorm;
   readonly mlp: GatedMlp;
 
-  constructor(config: GSAConfig, weights: Weights, prefix: string) {
+  constructor(config: GSAConfig, weights: Weights, prefix: string, matmul: MatmulMode) {
     super();
+    const noteAbsMax = matmul !== 'dtype';
     const matrix = (name: string) => take(weights, `${prefix}${name}`);
-    const linear = (name: string) => new Linear(matrix(name));
+    const linear = (name: string) => new Linear(matrix(name), matmul);
     const conv = (name: string) => new ShortConvolution(matrix(name));
-    const norm = (name: string, eps: number) => new RMSNorm(take(weights, `${prefix}${name}`), { eps });
+    const norm = (name: string, eps: number) =>
+      new RMSNorm(take(weights, `${prefix}${name}`), { eps, noteAbsMax });
     const { K, V } = gsaWidths(config);
     this.attnNorm = norm('attn_norm', config.norm_eps);
     this.attn = new GatedSlotAttention(
@@ -58,25 +61,29 @@ export class GsaBlock extends Module {
         normalizer: config.gate_logit_normalizer,
       },
       {
-        inputs: new JoinedLinear({
-          q_proj: matrix('attn.q_proj'),
-          k_proj: matrix('attn.k_proj'),
-          v_proj: matrix('attn.v_proj'),
-          f_proj: matrix('attn.f_proj'),
-        }),
+        inputs: new JoinedLinear(
+          {
+            q_proj: matrix('attn.q_proj'),
+            k_proj: matrix('attn.k_proj'),
+            v_proj: matrix('attn.v_proj'),
+            f_proj: matrix('attn.f_proj'),
+          },
+          matmul,
+        ),
         convs: config.use_short_conv
           ? [conv('attn.q_conv1d'), conv('attn.k_conv1d'), conv('attn.v_conv1d')]
           : null,
         gNorm: new RMSNorm(weights.get(`${prefix}attn.g_norm.weight`) ?? null, {
           eps: G_NORM_EPS,
           silu: true,
+          noteAbsMax,
         }),
         oProj: linear('attn.o_proj'),
       },
     );
     this.mlpNorm = norm('mlp_norm', config.norm_eps);
     const gateAndUp = { gate_proj: matrix('mlp.gate_proj'), up_proj: matrix('mlp.up_proj') };
-    this.mlp = new GatedMlp(new JoinedLinear(gateAndUp), linear('mlp.down_proj'));
+    this.mlp = new GatedMlp(new JoinedLinear(gateAndUp, matmul), linear('mlp.down_proj'));
   }
 
   protected parts(): Parts {
@@ -97,14 +104,16 @@ export class GsaBackbone extends Module {
   readonly layers: readonly GsaBlock[];
   readonly norm: RMSNorm;
 
-  constructor(config: GSAConfig, weights: Weights, prefix: string) {
+  constructor(config: GSAConfig, weights: Weights, prefix: string, matmul: MatmulMode) {
     super();
     this.embeddings = new Embedding(take(weights, `${prefix}embeddings`));
     this.layers = Array.from(
       { length: config.num_hidden_layers },
-      (_, i) => new GsaBlock(config, weights, `${prefix}layers.${i}.`),
+      (_, i) => new GsaBlock(config, weights, `${prefix}layers.${i}.`, matmul),
     );
-    this.norm = new RMSNorm(take(weights, `${prefix}norm`), { eps: config.norm_eps });
+    // Its gradient goes to the last block's product.
+    const noteAbsMax = matmul !== 'dtype';
+    this.norm = new RMSNorm(take(weights, `${prefix}norm`), { eps: config.norm_eps, noteAbsMax });
   }
 
   protected parts(): Parts {

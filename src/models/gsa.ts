@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { GsaError, expected, show } from '../native/errors.js';
-import { Module, type Parts } from '../nn/index.js';
+import { type MatmulMode, Module, type Parts } from '../nn/index.js';
 import { countLabels, linear, linearCrossEntropy, narrow } from '../ops/index.js';
 import { type Device, device as deviceOf } from '../tensor/device.js';
-import { checkDType } from '../tensor/dtype.js';
+import { checkDType, FLOAT8_MULTIPLE } from '../tensor/dtype.js';
 import { scope } from '../tensor/scope.js';
 import { sameShape, shapeText } from '../tensor/shape.js';
 import { Tensor } from '../tensor/tensor.js';
@@ -18,6 +18,10 @@ export interface ModelOptions {
   device?: string | Device;
   /** What weights are held and computed in; default float32. Those of norms are float32 in either. */
   dtype?: WeightDType;
+  /** What the products of the blocks are computed in where gradients are recorded: `dtype` (default), or 8-bit floats, for
+   * which the extents of all matrices of the blocks have to be multiples of 16, and the tokens of a batch too. Weights,
+   * gradients, checkpoints and everything without gradients stay as they are. */
+  matmul?: MatmulMode;
 }
 
 export interface ForwardOptions {
@@ -34,6 +38,7 @@ export class GSAForCausalLM extends Module {
   readonly config: GSAConfig;
   readonly device: Device;
   readonly dtype: WeightDType;
+  readonly matmul: MatmulMode;
   readonly #model: GsaBackbone;
   /** [vocabulary, D]: the embeddings when they are tied. */
   readonly #head: Tensor;
@@ -47,8 +52,9 @@ export class GSAForCausalLM extends Module {
     this.config = config;
     this.device = deviceOf(options.device);
     this.dtype = options.dtype;
+    this.matmul = options.matmul;
     try {
-      this.#model = new GsaBackbone(config, weights, 'model.');
+      this.#model = new GsaBackbone(config, weights, 'model.', options.matmul);
     } catch (error) {
       // Blocks made before the failure hold their weights in storage of their own; what is left is here.
       for (const tensor of weights.values()) tensor.dispose();
@@ -65,7 +71,7 @@ export class GSAForCausalLM extends Module {
     const { seed = 0 } = options;
     if (!Number.isSafeInteger(seed) || seed < 0)
       throw expected('an integer of at least 0', 'seed', seed, 'create');
-    const { device, dtype } = modelOptions(options);
+    const { device, dtype, matmul } = modelOptions(options, checked);
     const weights = materialise(parameterSpecs(checked), (spec) => {
       const { name, shape, init } = spec;
       const options = { device, dtype: parameterDType(spec, dtype) };
@@ -77,16 +83,17 @@ export class GSAForCausalLM extends Module {
         std: checked.initializer_range,
       });
     });
-    return new GSAForCausalLM(checked, weights, { device, dtype });
+    return new GSAForCausalLM(checked, weights, { device, dtype, matmul });
   }
 
   /** Loads a folder in Hugging Face form: config.json, and model.safetensors or its shards. Weights stored as F32, BF16 or
    * F16 are converted to `dtype`.
    * @throws GsaError INVALID_CONFIG; INVALID_FILE that names each tensor missing, unexpected or of another shape; IO */
   static load(folder: string, options: ModelOptions = {}): GSAForCausalLM {
-    const { device, dtype } = modelOptions(options);
     const config = readGsaConfig(join(folder, CONFIG_FILE));
-    return new GSAForCausalLM(config, loadWeights(folder, config, { device, dtype }), { device, dtype });
+    const { device, dtype, matmul } = modelOptions(options, config);
+    const weights = loadWeights(folder, config, { device, dtype });
+    return new GSAForCausalLM(config, weights, { device, dtype, matmul });
   }
 
   /** Writes config.json and model.safetensors, loadable here and by flash-linear-attention. `dtype` is that of the file.
@@ -184,8 +191,29 @@ function weightDType(dtype: unknown): WeightDType {
   );
 }
 
-function modelOptions(options: ModelOptions): { device: Device; dtype: WeightDType } {
-  return { device: deviceOf(options.device ?? 'cpu'), dtype: weightDType(options.dtype ?? 'float32') };
+function modelOptions(
+  options: ModelOptions,
+  config: GSAConfig,
+): { device: Device; dtype: WeightDType; matmul: MatmulMode } {
+  const device = deviceOf(options.device ?? 'cpu');
+  const dtype = weightDType(options.dtype ?? 'float32');
+  return { device, dtype, matmul: checkMatmul(options.matmul ?? 'dtype', config) };
+}
+
+const MATMUL_MODES: readonly MatmulMode[] = ['dtype', 'fp8', 'fp8-hybrid'];
+
+function checkMatmul(matmul: MatmulMode, config: GSAConfig): MatmulMode {
+  if (!MATMUL_MODES.includes(matmul)) throw expected(`one of ${MATMUL_MODES.join(', ')}`, 'matmul', matmul);
+  if (matmul === 'dtype') return matmul;
+  const misfit = parameterSpecs(config).find(
+    ({ name, shape }) => name.includes('_proj.') && shape.some((extent) => extent % FLOAT8_MULTIPLE !== 0),
+  );
+  if (misfit)
+    throw new GsaError(
+      'INVALID_CONFIG',
+      `Expected extents that are multiples of ${FLOAT8_MULTIPLE} for 8-bit products but received ${shapeText(misfit.shape)} for ${misfit.name}; change the model, or take "dtype" for matmul`,
+    );
+  return matmul;
 }
 
 /** FNV-1a, 32 bits: a parameter's random stream does not move when another parameter is added before it. */

@@ -81,7 +81,10 @@ export class GatedSlotAttention extends Module {
     const { cuSeqlens, state, outputState = false } = options;
     const { conv, ...projected } = convs
       ? this.#convolved(x, convs, options)
-      : { conv: null, ...gsaInputs(inputs.forward(x), this.heads) };
+      : {
+          conv: null,
+          ...gsaInputs(inputs.forward(x), { ...this.heads, noteAbsMax: inputs.matmul !== 'dtype' }),
+        };
     const states = { hk0: state?.hk, hv0: state?.hv };
     const { o, hk, hv } = slotAttention({ ...projected, ...states, cuSeqlens }, outputState);
     const y = oProj.forward(gNorm.forward(reshape(o, [B, T, HQ * V])));

@@ -2,21 +2,31 @@ import { expected } from '../native/errors.js';
 import {
   embedding,
   linear,
+  linearFloat8,
   linearJoined,
   reshape,
   rmsNorm,
   shortConv,
   swigluHalves,
+  type Float8Recipe,
   type RmsNormOptions,
 } from '../ops/index.js';
 import { exec } from '../tensor/exec.js';
+import { recording } from '../tensor/recorder.js';
 import { keep } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
 import { Module, type Parts } from './module.js';
 
+/** What the products of a layer are computed in where gradients are recorded: its dtype, or 8-bit floats. Without
+ * gradients (validation, generation) it is the dtype always. */
+export type MatmulMode = 'dtype' | Float8Recipe;
+
 /** y = x Wᵀ, weight [out, in], no bias. */
 export class Linear extends Module {
-  constructor(readonly weight: Tensor) {
+  constructor(
+    readonly weight: Tensor,
+    readonly matmul: MatmulMode = 'dtype',
+  ) {
     super();
   }
 
@@ -26,7 +36,9 @@ export class Linear extends Module {
 
   /** x [..., in] -> [..., out]. @throws GsaError INVALID_ARGUMENT */
   forward(x: Tensor): Tensor {
-    return linear(x, this.weight);
+    const { weight, matmul } = this;
+    if (matmul !== 'dtype' && recording([x, weight])) return linearFloat8(x, [weight], weight, matmul);
+    return linear(x, weight);
   }
 }
 
@@ -38,7 +50,10 @@ export class JoinedLinear<Name extends string = string> extends Module {
 
   /** @param weights [out, in] each, of one width, dtype and device; they are moved, and the given tensors disposed
    * @throws GsaError OUT_OF_MEMORY, INVALID_ARGUMENT; the given tensors are then as they were */
-  constructor(weights: Readonly<Record<Name, Tensor>>) {
+  constructor(
+    weights: Readonly<Record<Name, Tensor>>,
+    readonly matmul: MatmulMode = 'dtype',
+  ) {
     super();
     const given = Object.entries(weights) as [Name, Tensor][];
     const { dtype, device, shape } = given[0]![1];
@@ -54,7 +69,7 @@ export class JoinedLinear<Name extends string = string> extends Module {
       exec('cast', { x: weight }, { y: rows }, {});
       rows.requiresGrad = weight.requiresGrad;
       start += rows.shape[0]!;
-      return [name, new Linear(rows)] as const;
+      return [name, new Linear(rows, matmul)] as const;
     });
     for (const [, weight] of given) weight.dispose();
     this.maps = Object.fromEntries(moved) as Record<Name, Linear>;
@@ -72,6 +87,9 @@ export class JoinedLinear<Name extends string = string> extends Module {
   /** x [..., in] -> the maps' results side by side [..., sum of out]. @throws GsaError INVALID_ARGUMENT */
   forward(x: Tensor): Tensor {
     const weights = (Object.values(this.maps) as Linear[]).map((map) => map.weight);
+    const { matmul } = this;
+    if (matmul !== 'dtype' && recording([x, ...weights]))
+      return linearFloat8(x, weights, this.#whole, matmul);
     return linearJoined(x, weights, this.#whole);
   }
 }
@@ -163,6 +181,7 @@ export class GatedMlp extends Module {
 
   /** x [..., D] -> [..., D]. @throws GsaError INVALID_ARGUMENT */
   forward(x: Tensor): Tensor {
-    return this.downProj.forward(swigluHalves(this.gateAndUp.forward(x)));
+    const noteAbsMax = this.downProj.matmul !== 'dtype';
+    return this.downProj.forward(swigluHalves(this.gateAndUp.forward(x), { noteAbsMax }));
   }
 }

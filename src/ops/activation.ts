@@ -2,7 +2,7 @@ import { exec } from '../tensor/exec.js';
 import { record } from '../tensor/recorder.js';
 import { Tensor } from '../tensor/tensor.js';
 import { shapeText } from '../tensor/shape.js';
-import { checkSame, checkTensor, emptyBeside, refuse, rowCount } from './check.js';
+import { absMaxBeside, checkSame, checkTensor, emptyBeside, refuse, rowCount } from './check.js';
 
 /** x · sigmoid(x), element by element. @throws GsaError INVALID_ARGUMENT */
 export function silu(x: Tensor): Tensor {
@@ -34,9 +34,10 @@ export function swiglu(gate: Tensor, up: Tensor): Tensor {
 }
 
 /** silu(first half) · second half of the last dimension: swiglu of gate and up side by side, as one product with both
- * matrices gives them. x [..., 2 I] -> [..., I].
+ * matrices gives them. x [..., 2 I] -> [..., I]. `noteAbsMax`: for 8-bit products before and after it.
  * @throws GsaError INVALID_ARGUMENT */
-export function swigluHalves(x: Tensor): Tensor {
+export function swigluHalves(x: Tensor, options: { noteAbsMax?: boolean } = {}): Tensor {
+  const { noteAbsMax = false } = options;
   checkTensor('swigluHalves', 'x', x);
   const width = (x.shape.at(-1) ?? 1) / 2;
   if (!Number.isInteger(width))
@@ -46,7 +47,9 @@ export function swigluHalves(x: Tensor): Tensor {
     const y = emptyBeside(x, [...x.shape.slice(0, -1), width]);
     using joined = halves(x, rows, width);
     using y2 = y.view([rows, width]);
-    exec('swiglu_fwd', { gate: joined.first, up: joined.second }, { y: y2 }, {});
+    const absmax = noteAbsMax ? absMaxBeside(y) : null;
+    exec('swiglu_fwd', { gate: joined.first, up: joined.second }, { y: y2, absmax }, {});
+    y.absMax = absmax;
     return y;
   };
   const y = forward(x);
@@ -60,12 +63,14 @@ export function swigluHalves(x: Tensor): Tensor {
       using from = halves(x!, rows, width);
       using to = halves(dx, rows, width);
       using dy2 = dy!.view([rows, width]);
+      const absmax = noteAbsMax ? absMaxBeside(dx) : null;
       exec(
         'swiglu_bwd',
         { dy: dy2, gate: from.first, up: from.second },
-        { dgate: to.first, dup: to.second },
+        { dgate: to.first, dup: to.second, absmax },
         {},
       );
+      dx.absMax = absmax;
       return [dx];
     },
     { of: [0], make: ([x]) => [forward(x!)] },

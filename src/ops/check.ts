@@ -134,3 +134,8 @@ export function rowCount(shape: readonly number[]): number {
 export function emptyBeside(like: Tensor, shape: readonly number[], dtype: DType = like.dtype): Tensor {
   return Tensor.empty(shape, { dtype, device: like.device });
 }
+
+/** Room for the largest magnitude of `like`, to be filled by the op that fills `like`, and then be its absMax. */
+export function absMaxBeside(like: Tensor): Tensor {
+  return Tensor.empty([], { device: like.device });
+}

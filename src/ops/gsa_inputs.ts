@@ -1,7 +1,7 @@
 import { exec } from '../tensor/exec.js';
 import { record } from '../tensor/recorder.js';
 import { Tensor } from '../tensor/tensor.js';
-import { checkNumber, checkTensor, emptyBeside } from './check.js';
+import { absMaxBeside, checkNumber, checkTensor, emptyBeside } from './check.js';
 
 /** Extents of a gated-slot-attention layer. */
 export interface GsaInputShape {
@@ -15,6 +15,8 @@ export interface GsaInputShape {
   M: number;
   /** g = logsigmoid(f) / normalizer; default 8. */
   normalizer?: number;
+  /** Note the gradient's largest magnitude, for an 8-bit product before. */
+  noteAbsMax?: boolean;
 }
 
 /** What gated slot attention takes, from the joined projections of a layer: a row of x [B, T, HQ K + H K + H V + H M] is
@@ -27,7 +29,7 @@ export function gsaInputs(
   shape: GsaInputShape,
 ): { q: Tensor; k: Tensor; v: Tensor; g: Tensor; s: Tensor } {
   const op = 'gsaInputs';
-  const { HQ, H, K, V, M } = shape;
+  const { HQ, H, K, V, M, noteAbsMax = false } = shape;
   for (const [name, extent] of Object.entries({ HQ, H, K, V, M }))
     checkNumber(op, name, extent, 'an integer above 0', (n) => Number.isInteger(n) && n > 0);
   const normalizer = checkNumber(op, 'normalizer', shape.normalizer ?? 8, 'a number above 0', (n) => n > 0);
@@ -56,7 +58,9 @@ export function gsaInputs(
         (d, i) => d ?? Tensor.zeros(shapes[i]!.shape, { dtype: shapes[i]!.dtype, device: x!.device }),
       );
       const dx = Tensor.emptyLike(x!);
-      exec('gsa_inputs_bwd', { dq, dk, dv, dg, ds, x }, { dx }, { normalizer });
+      const absmax = noteAbsMax ? absMaxBeside(dx) : null;
+      exec('gsa_inputs_bwd', { dq, dk, dv, dg, ds, x }, { dx, absmax }, { normalizer });
+      dx.absMax = absmax;
       return [dx];
     },
     { of: [0, 1, 2, 3, 4], make: ([x]) => Object.values(forward(x!)) },

@@ -2,6 +2,7 @@ import { exec } from '../tensor/exec.js';
 import { record } from '../tensor/recorder.js';
 import { Tensor } from '../tensor/tensor.js';
 import {
+  absMaxBeside,
   checkNumber,
   checkOptional,
   checkSame,
@@ -17,6 +18,8 @@ export interface RmsNormOptions {
   eps?: number;
   /** Normalise silu(h) instead of h. */
   silu?: boolean;
+  /** Note the largest magnitude of the result and of the gradient, for 8-bit products after and before it. */
+  noteAbsMax?: boolean;
 }
 
 /** Root-mean-square normalisation over the last dimension (Zhang and Sennrich 2019): y = a / sqrt(mean(a²) + eps) *
@@ -38,7 +41,7 @@ export function rmsNorm(
   weight: Tensor | null | undefined,
   options: RmsNormOptions & { residual?: Tensor | null } = {},
 ): Tensor | { y: Tensor; h: Tensor } {
-  const { silu = false, residual } = options;
+  const { silu = false, noteAbsMax = false, residual } = options;
   const eps = checkNumber('rmsNorm', 'eps', options.eps ?? 1e-6, 'a number above 0', (n) => n > 0);
   checkTensor('rmsNorm', 'x', x);
   if (x.shape.length < 1 || x.shape.at(-1) === 0)
@@ -55,7 +58,9 @@ export function rmsNorm(
   const y = Tensor.emptyLike(x);
   const sum = residual == null ? null : Tensor.emptyLike(x);
   using rstd = emptyBeside(x, [rows], 'float32');
-  exec('rmsnorm_fwd', { x, residual, weight: scale }, { y, h: sum, rstd }, { eps, silu: +silu });
+  const absmax = noteAbsMax ? absMaxBeside(y) : null;
+  exec('rmsnorm_fwd', { x, residual, weight: scale }, { y, h: sum, rstd, absmax }, { eps, silu: +silu });
+  y.absMax = absmax;
   record(
     'rmsNorm',
     [x, residual, scale],
@@ -66,7 +71,9 @@ export function rmsNorm(
       if (!dy) return [dh!.alias(), dh!.alias(), weight ? Tensor.zerosLike(weight) : null];
       const dx = Tensor.emptyLike(dy);
       const dweight = weight && needs[2] ? Tensor.emptyLike(weight) : null;
-      exec('rmsnorm_bwd', { dy, dh, h, weight, rstd }, { dx, dweight }, { silu: +silu });
+      const absmax = noteAbsMax ? absMaxBeside(dx) : null;
+      exec('rmsnorm_bwd', { dy, dh, h, weight, rstd }, { dx, dweight, absmax }, { silu: +silu });
+      dx.absMax = absmax;
       // x and residual have the same gradient. Two aliases, so that neither is added to in place.
       return needs[0] && needs[1]
         ? [dx.alias(), dx.alias(), dweight]

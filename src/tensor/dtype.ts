@@ -1,7 +1,14 @@
 import { expected } from '../native/errors.js';
 
-/** Element types. bfloat16 values cross into JavaScript as their 16 raw bits (Uint16Array). */
-export type DType = 'float32' | 'bfloat16' | 'int32' | 'int64';
+/** 8-bit floats (Micikevicius et al. 2022, arXiv 2209.05433): e4m3 up to 448 without infinities, e5m2 up to 57344. */
+export type Float8 = 'float8_e4m3' | 'float8_e5m2';
+
+/** Extents of 8-bit matrices are multiples of this. */
+export const FLOAT8_MULTIPLE = 16;
+
+/** Element types. bfloat16 values cross into JavaScript as their 16 raw bits (Uint16Array), 8-bit floats as their 8
+ * (Uint8Array). */
+export type DType = 'float32' | 'bfloat16' | 'int32' | 'int64' | Float8;
 
 /** The typed array that holds a dtype's elements on the host. */
 export interface HostArrays {
@@ -9,6 +16,8 @@ export interface HostArrays {
   bfloat16: Uint16Array;
   int32: Int32Array;
   int64: BigInt64Array;
+  float8_e4m3: Uint8Array;
+  float8_e5m2: Uint8Array;
 }
 export type HostArray = HostArrays[DType];
 
@@ -16,6 +25,7 @@ interface DTypeInfo {
   /** The dtype's number in gsa_abi.h. */
   readonly id: number;
   readonly bytes: number;
+  /** What ops compute on: 8-bit floats are for float8_matmul alone. */
   readonly floating: boolean;
   readonly array: new (lengthOrBuffer: number | ArrayBuffer) => HostArray;
 }
@@ -25,6 +35,8 @@ export const DTYPES: { readonly [D in DType]: DTypeInfo } = {
   bfloat16: { id: 1, bytes: 2, floating: true, array: Uint16Array as never },
   int32: { id: 2, bytes: 4, floating: false, array: Int32Array as never },
   int64: { id: 3, bytes: 8, floating: false, array: BigInt64Array as never },
+  float8_e4m3: { id: 4, bytes: 1, floating: false, array: Uint8Array as never },
+  float8_e5m2: { id: 5, bytes: 1, floating: false, array: Uint8Array as never },
 };
 
 /** @throws GsaError INVALID_ARGUMENT when `value` is not a dtype name. */
@@ -47,4 +59,47 @@ export function toBFloat16(value: number): number {
 export function fromBFloat16(bits: number): number {
   scratch.setUint32(0, (bits << 16) >>> 0);
   return scratch.getFloat32(0);
+}
+
+interface Float8Format {
+  readonly mantissa: number;
+  /** Exponent of the smallest normal number. */
+  readonly lowest: number;
+  /** Code of the largest number, without the sign. */
+  readonly largest: number;
+}
+
+const FLOAT8: { readonly [F in Float8]: Float8Format } = {
+  float8_e4m3: { mantissa: 3, lowest: -6, largest: 0x7e },
+  float8_e5m2: { mantissa: 2, lowest: -14, largest: 0x7b },
+};
+
+export function isFloat8(dtype: DType): dtype is Float8 {
+  return Object.hasOwn(FLOAT8, dtype);
+}
+
+/** The code of the nearest 8-bit float, ties to even; what is larger than the largest becomes it, infinity too. */
+export function toFloat8(value: number, dtype: Float8): number {
+  const { mantissa, lowest, largest } = FLOAT8[dtype];
+  if (Number.isNaN(value)) return 0x7f;
+  const sign = value < 0 || Object.is(value, -0) ? 0x80 : 0;
+  const size = Math.abs(value);
+  const exponent = size === 0 ? lowest : Math.max(lowest, Math.min(16, Math.floor(Math.log2(size))));
+  const units = size / 2 ** (exponent - mantissa);
+  const below = Math.floor(units);
+  const rest = units - below;
+  const rounded = rest > 0.5 || (rest === 0.5 && below % 2 === 1) ? below + 1 : below;
+  return sign | Math.min(largest, rounded + (exponent - lowest) * 2 ** mantissa);
+}
+
+/** The number of a code; exact. */
+export function fromFloat8(code: number, dtype: Float8): number {
+  const { mantissa, lowest, largest } = FLOAT8[dtype];
+  const size = code & 0x7f;
+  const rest = size & (2 ** mantissa - 1);
+  const sign = code & 0x80 ? -1 : 1;
+  if (size > largest) return dtype === 'float8_e5m2' && rest === 0 ? sign * Infinity : NaN;
+  const exponent = size >> mantissa;
+  const units = exponent === 0 ? rest : rest + 2 ** mantissa;
+  return sign * units * 2 ** (lowest + Math.max(exponent - 1, 0) - mantissa);
 }

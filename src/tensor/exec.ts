@@ -77,6 +77,16 @@ function lay(
   return handles;
 }
 
+/** What was noted of tensors that are written now. */
+function forgetAbsMax(outputs: Readonly<Record<string, Operand>>): void {
+  for (const name in outputs) {
+    const value = outputs[name];
+    if (value == null) continue;
+    if ('absMax' in value) value.absMax = null;
+    else for (const tensor of value) tensor.absMax = null;
+  }
+}
+
 /** One call of exec(), as a probe sees it. */
 export interface OpCall {
   readonly name: string;
@@ -126,6 +136,7 @@ function call(
       });
     return value;
   });
+  forgetAbsMax(outputs);
   try {
     native().exec(sig.index, ins, outs, attrs);
   } catch (error) {

@@ -2,7 +2,17 @@ import { GsaError, expected } from '../native/errors.js';
 import { native } from '../native/load.js';
 import type { NativeTensor } from '../native/types.js';
 import { type Device, device as deviceOf } from './device.js';
-import { DTYPES, checkDType, fromBFloat16, toBFloat16, type DType, type HostArray } from './dtype.js';
+import {
+  DTYPES,
+  checkDType,
+  fromBFloat16,
+  fromFloat8,
+  isFloat8,
+  toBFloat16,
+  toFloat8,
+  type DType,
+  type HostArray,
+} from './dtype.js';
 import { exec } from './exec.js';
 import { defineTensor, innermost, type Scope } from './scope.js';
 import {
@@ -36,6 +46,9 @@ export class Tensor {
   grad: Tensor | null = null;
   /** Whether this tensor was made as a view of another (its storage may be shared). */
   readonly isView: boolean;
+  /** float32 []: the largest magnitude of the elements, where the op that made them was asked to note it. It ends with the
+   * tensor, or when something else is written into it. */
+  #absMax: Tensor | null = null;
   /** The tape's own mark on tensors that it computed; on an alias of a leaf, the leaf. */
   gradLink: unknown = null;
   #handle: NativeTensor | null;
@@ -107,7 +120,7 @@ export class Tensor {
   }
 
   /** Copies host data. Numbers are rounded to the dtype; a typed array must be the dtype's own (bfloat16: Uint16Array of
-   * raw bits) or a Float32Array for bfloat16. `shape` defaults to one dimension. */
+   * raw bits; 8-bit floats: Uint8Array) or a Float32Array for bfloat16 and 8-bit floats. `shape` defaults to one dimension. */
   static from(data: HostArray | readonly number[], shape?: Shape, options: TensorOptions = {}): Tensor {
     if (!Array.isArray(data) && !ArrayBuffer.isView(data))
       throw expected('numbers or a typed array', 'data', data, 'Tensor.from');
@@ -173,10 +186,23 @@ export class Tensor {
     this.grad?.dispose();
     this.grad = null;
     this.gradLink = null;
+    this.absMax = null;
   }
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  /** @internal See src/ops/float8.ts. */
+  get absMax(): Tensor | null {
+    return this.#absMax;
+  }
+
+  /** @internal Takes `value` over, and disposes of what was there. */
+  set absMax(value: Tensor | null) {
+    this.#absMax?.dispose();
+    value?.moveTo(null);
+    this.#absMax = value;
   }
 
   #viewOf(shape: Shape, strides: Shape, offset: number): Tensor {
@@ -196,6 +222,7 @@ export class Tensor {
     const handle = native().share(this.handle);
     const other = new Tensor(handle, this.device, this.dtype, this.shape, this.strides, true);
     other.gradLink = this.requiresGrad ? this : this.gradLink;
+    other.absMax = this.#absMax?.alias() ?? null;
     return other;
   }
 
@@ -226,6 +253,7 @@ export class Tensor {
   /** Copies host data of exactly this size and dtype into the tensor (contiguous only). */
   write(source: HostArray): void {
     native().write(this.handle, source);
+    this.absMax = null;
   }
 
   /** A copy of the elements on the host in the dtype's own typed array; blocks until the device is there. */
@@ -258,14 +286,14 @@ export class Tensor {
     }
   }
 
-  /** The elements as numbers (bfloat16 and int64 converted). Blocks like toHost(). */
+  /** The elements as numbers (converted where they are not float32). Blocks like toHost(). */
   toFloat32(): Float32Array {
-    return toNumbers(this.toHost());
+    return toNumbers(this.toHost(), this.dtype);
   }
 
   /** toFloat32() without blocking; see toHostAsync(). */
   async toFloat32Async(): Promise<Float32Array> {
-    return toNumbers(await this.toHostAsync());
+    return toNumbers(await this.toHostAsync(), this.dtype);
   }
 
   /** The one element of a tensor of size 1, as a number. Blocks like toHost(). */
@@ -314,8 +342,9 @@ function like(other: Tensor, options: TensorOptions): TensorOptions {
   return { dtype: options.dtype ?? other.dtype, device: options.device ?? other.device };
 }
 
-function toNumbers(host: HostArray): Float32Array {
+function toNumbers(host: HostArray, dtype: DType): Float32Array {
   if (host instanceof Float32Array) return host;
+  if (isFloat8(dtype)) return Float32Array.from(host as Uint8Array, (code) => fromFloat8(code, dtype));
   if (host instanceof Uint16Array) return Float32Array.from(host, fromBFloat16);
   return Float32Array.from(host as ArrayLike<number | bigint>, Number);
 }
@@ -324,6 +353,8 @@ function dtypeOfHost(data: HostArray | readonly number[]): DType {
   if (data instanceof Int32Array) return 'int32';
   if (data instanceof BigInt64Array) return 'int64';
   if (data instanceof Uint16Array) return 'bfloat16';
+  if (data instanceof Uint8Array)
+    throw expected('dtype float8_e4m3 or float8_e5m2 with a Uint8Array', 'dtype', undefined, 'Tensor.from');
   return 'float32';
 }
 
@@ -332,6 +363,8 @@ function toHost(data: HostArray | readonly number[], dtype: DType): HostArray {
   if (data instanceof (Own as unknown as typeof Float32Array)) return data as HostArray;
   if (dtype === 'bfloat16' && (Array.isArray(data) || data instanceof Float32Array))
     return Uint16Array.from(data as ArrayLike<number>, toBFloat16);
+  if (isFloat8(dtype) && (Array.isArray(data) || data instanceof Float32Array))
+    return Uint8Array.from(data as ArrayLike<number>, (value) => toFloat8(value, dtype));
   if (!Array.isArray(data))
     throw expected(`numbers or a ${Own.name}`, `data of dtype ${dtype}`, data, 'Tensor.from');
   const numbers = data as readonly number[];

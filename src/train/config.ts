@@ -3,6 +3,7 @@ import type { z } from 'zod';
 import { ioError } from '../io/files.js';
 import { GsaError, show } from '../native/errors.js';
 import { closest } from '../native/suggest.js';
+import { FLOAT8_MULTIPLE } from '../tensor/dtype.js';
 import type { TrainConfig } from './schema.js';
 
 export type { TrainConfig, TrainConfigInput } from './schema.js';
@@ -103,6 +104,14 @@ export async function parseTrainConfig(raw: unknown, source?: string): Promise<T
     throw invalid([`Expected one of steps, tokens and epochs but received ${lengths.join(' and ')}`], source);
   if (config.dtype === 'bfloat16' && config.device === 'cpu')
     throw invalid(['Expected float32 for dtype on the cpu device but received "bfloat16"'], source);
+  const batch = config.batchSize * config.data.seqLen;
+  if (config.matmul !== 'dtype' && batch % FLOAT8_MULTIPLE !== 0)
+    throw invalid(
+      [
+        `Expected batchSize · data.seqLen to be a multiple of ${FLOAT8_MULTIPLE} for matmul "${config.matmul}" but received ${batch}`,
+      ],
+      source,
+    );
   if (config.optimizer.minLr !== undefined && config.optimizer.minLr > config.optimizer.lr)
     throw invalid(
       [

@@ -1,3 +1,4 @@
+import type { MatmulMode } from '../nn/index.js';
 import type { EvaluationRecord, StepRecord } from './metrics.js';
 
 /** What a run is, known once its text is packed and its model is built. */
@@ -9,6 +10,8 @@ export interface TrainStart {
   /** The checkpoint's step that this run goes on from, or null when it starts at the beginning. */
   readonly resumedFrom: number | null;
   readonly tokensPerStep: number;
+  /** What the products of the blocks are computed in. */
+  readonly matmul: MatmulMode;
   readonly trainTokens: number;
   readonly validationTokens: number;
   /** Entropy of the validation text's token frequencies, nats per token; null without such text. */

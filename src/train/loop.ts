@@ -87,7 +87,8 @@ function checkStart(config: TrainConfig, from: Checkpoint | null, start: 'auto' 
     rmSync(metricsPath(config.output), { force: true });
     return;
   }
-  const changed = changedKeys(from.state.config, config);
+  // Runs of earlier versions had no choice of it.
+  const changed = changedKeys({ matmul: 'dtype', ...(from.state.config as object) }, config);
   if (changed.length > 0)
     throw new GsaError(
       'INVALID_CONFIG',
@@ -131,7 +132,7 @@ async function trainOn(
 }
 
 function makeModel(config: TrainConfig, text: PreparedText, from: Checkpoint | null): GSAForCausalLM {
-  const options = { device: config.device, dtype: config.dtype } as const;
+  const options = { device: config.device, dtype: config.dtype, matmul: config.matmul } as const;
   if (from) return GSAForCausalLM.load(from.path, options);
   const source = modelSource(config.model);
   const checked = modelConfig(source, text.tokenizer);

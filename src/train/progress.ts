@@ -85,9 +85,10 @@ export class Progress {
   #start(event: TrainEvent & { type: 'start' }): void {
     this.#steps = event.steps;
     const from = event.resumedFrom === null ? '' : `, resumed from step ${event.resumedFrom}`;
+    const products = event.matmul === 'dtype' ? '' : `, products of the blocks in ${event.matmul}`;
     this.#note(
       `${compact(event.parameters)} parameters, ${compact(event.trainTokens)} training and ${compact(event.validationTokens)} validation tokens, ` +
-        `${event.steps} steps of ${compact(event.tokensPerStep)} tokens${from}`,
+        `${event.steps} steps of ${compact(event.tokensPerStep)} tokens${products}${from}`,
     );
     if (event.unigramEntropy !== null)
       this.#note(`unigram entropy of the validation text: ${event.unigramEntropy.toFixed(4)} nats per token`);

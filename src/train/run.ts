@@ -90,6 +90,7 @@ export class Run {
       steps: this.steps,
       resumedFrom: this.#resumedFrom,
       tokensPerStep: tokensPerStep(this.#config),
+      matmul: this.#trainer.model.matmul,
       trainTokens: this.#text.trainTokens,
       validationTokens: this.#text.validationTokens,
       unigramEntropy: this.#entropy,

@@ -136,6 +136,14 @@ export const trainSchema = z.strictObject({
     .describe(
       'What weights and activations are held and computed in; bfloat16 (CUDA only) keeps float32 master copies.',
     ),
+  matmul: z
+    .enum(['dtype', 'fp8', 'fp8-hybrid'])
+    .default('dtype')
+    .describe(
+      'What the products of the blocks are computed in while training: `dtype`, or 8-bit floats with float32 sums, faster ' +
+        'on H100; fp8 is E4M3 throughout, fp8-hybrid has gradients in E5M2. Extents of the matrices and tokens of a ' +
+        'micro-batch have to be multiples of 16. Weights, checkpoints, validation and samples stay in `dtype`.',
+    ),
   recompute: z
     .boolean()
     .default(false)

@@ -100,7 +100,7 @@ void launch(int n_blocks, int n_threads, int cluster, int shared_bytes, const st
   std::memset(shared_memory, 0x7f, shared * n_blocks);
   char* const stacks = static_cast<char*>(reserve(kStack * n_blocks * n_threads));
   blocks.assign(n_blocks, Block{});
-  std::vector<Meeting> clusters(n_blocks / cluster);
+  std::vector<Cluster> clusters(n_blocks / cluster, Cluster{{}, {}, cluster * n_threads});
   std::vector<Thread> threads(static_cast<size_t>(n_blocks) * n_threads);
   for (size_t i = 0; i < threads.size(); ++i) {
     const int b = static_cast<int>(i / n_threads);

@@ -39,12 +39,17 @@ struct Block {
   Warp warps[32];
   Meeting barriers[16];
 };
+struct Cluster {
+  Meeting whole, halves;
+  int threads;
+};
 struct Thread {
   void* stack;
   uint3 thread, block_index;
   Block* block;
-  Meeting* cluster;
+  Cluster* cluster;
   int rank;
+  uint64_t cluster_waits = 0;  // for the barrier in two halves
   const Meeting* waits = nullptr;  // until its rounds differ from
   uint64_t round = 0;
   const int* flag = nullptr;  // until it is set

@@ -72,8 +72,9 @@ function runGsa(one: GsaCase, on: Device, dtype: ComputeDType): void {
   gsaRecurrent(args);
 }
 
-/** A training step, then a prefill and a step with a state. */
-function runModel(on: Device, dtype: ComputeDType): void {
+/** A training step, then a prefill and a step with a state. 8-bit products take multiples of 16 tokens. */
+function runModel(on: Device, dtype: ComputeDType, matmul: 'dtype' | 'fp8' | 'fp8-hybrid'): void {
+  const T = matmul === 'dtype' ? 75 : 72;
   const config = {
     vocab_size: 97,
     hidden_size: 128,
@@ -85,13 +86,13 @@ function runModel(on: Device, dtype: ComputeDType): void {
     use_short_conv: true,
     tie_word_embeddings: true,
   };
-  using model = GSAForCausalLM.create(config, { device: on, dtype });
+  using model = GSAForCausalLM.create(config, { device: on, dtype, matmul });
   using optimizer = new AdamW(model.namedParameters(), { lr: 1e-3 });
   using tape = new Tape();
   scope(() => {
     const ids = Tensor.from(
-      Int32Array.from({ length: 150 }, (_, i) => (i * 31) % 97),
-      [2, 75],
+      Int32Array.from({ length: 2 * T }, (_, i) => (i * 31) % 97),
+      [2, T],
       {
         device: on,
       },
@@ -132,7 +133,9 @@ function main(): void {
         ? []
         : lists.flatMap((list) => list.cases.map((one) => () => runCase(one, on, dtype)))),
       ...gsa.map((one) => () => runGsa(one, on, dtype)),
-      ...(values['ops-only'] || values['gsa-only'] || only !== undefined ? [] : [() => runModel(on, dtype)]),
+      ...(values['ops-only'] || values['gsa-only'] || only !== undefined
+        ? []
+        : (['dtype', 'fp8', 'fp8-hybrid'] as const).map((matmul) => () => runModel(on, dtype, matmul))),
     ];
     for (const job of jobs)
       try {

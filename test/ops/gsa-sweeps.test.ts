@@ -1,7 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import { testDevices } from '../devices.js';
@@ -17,12 +15,10 @@ for (const [wanted, path] of [
     test(`${dev} suites ${SUITES.join(', ')} with FLASH_GSA_SWEEP=${wanted}, which takes the ${path} path`, (t) => {
       t.timeout(200_000);
       const root = fileURLToPath(new URL('../../../', import.meta.url));
-      const manifest = createRequire(import.meta.url).resolve('ava/package.json');
-      const bin = (JSON.parse(readFileSync(manifest, 'utf8')) as { bin: { ava: string } }).bin.ava;
       const run = spawnSync(
         process.execPath,
         [
-          join(dirname(manifest), bin),
+          join(root, 'node_modules/ava/entrypoints/cli.mjs'),
           '--concurrency',
           '3',
           ...SUITES.map((name) => `.build/test/ops/${name}.test.js`),

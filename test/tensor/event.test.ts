@@ -13,20 +13,27 @@ for (const dev of testDevices()) {
       for (let i = 0; i < n; i++) exec('fill', {}, { y }, { value: i });
     };
     fills(5);
-    const before = performance.now();
-    const start = dev.event();
-    fills(20);
-    const middle = dev.event();
-    fills(200);
-    const end = dev.event();
-    const all = elapsedMs(start, end); // waits by itself
-    const took = performance.now() - before;
-    const [short, long] = [elapsedMs(start, middle), elapsedMs(middle, end)];
-    t.true(short > 0 && long > 2 * short, `${short} ms, then ${long} ms`);
-    t.true(Math.abs(short + long - all) < 0.01, `${short} + ${long}, together ${all}`);
-    t.true(all < took + 0.1, `${all} ms inside ${took} ms`);
-    t.true(elapsedMs(end, start) < 0);
-    t.is(elapsedMs(end, end), 0);
+    // Other work may share the device: the least of several times is that of the fills alone.
+    let [leastShort, leastLong] = [Infinity, Infinity];
+    for (let i = 0; i < 5; i++) {
+      const before = performance.now();
+      const start = dev.event();
+      fills(20);
+      const middle = dev.event();
+      fills(200);
+      const end = dev.event();
+      const all = elapsedMs(start, end); // waits by itself
+      const took = performance.now() - before;
+      const [short, long] = [elapsedMs(start, middle), elapsedMs(middle, end)];
+      t.true(short > 0 && long > 0, `${short} ms, then ${long} ms`);
+      t.true(Math.abs(short + long - all) < 0.01, `${short} + ${long}, together ${all}`);
+      t.true(all < took + 0.1, `${all} ms inside ${took} ms`);
+      t.true(elapsedMs(end, start) < 0);
+      t.is(elapsedMs(end, end), 0);
+      leastShort = Math.min(leastShort, short);
+      leastLong = Math.min(leastLong, long);
+    }
+    t.true(leastLong > 2 * leastShort, `${leastShort} ms, then ${leastLong} ms at least`);
   });
 
   test.serial(`${dev} an event can be waited for, and what was before it is done`, (t) => {

@@ -33,6 +33,7 @@ const START: TrainEvent = {
   steps: 50,
   resumedFrom: 10,
   tokensPerStep: 2048,
+  matmul: 'fp8',
   trainTokens: 2_500_000,
   validationTokens: 130_000,
   unigramEntropy: 6.5,
@@ -70,7 +71,7 @@ test('plain lines where there is no terminal: the first and the last step, skipp
   ]);
   t.deepEqual(text.split('\n'), [
     'packing',
-    '4.6M parameters, 2.5M training and 130K validation tokens, 50 steps of 2.05K tokens, resumed from step 10',
+    '4.6M parameters, 2.5M training and 130K validation tokens, 50 steps of 2.05K tokens, products of the blocks in fp8, resumed from step 10',
     'unigram entropy of the validation text: 6.5000 nats per token',
     'step 11/50 | loss 5.2500 | lr 1.00e-3 | norm 0.500 | 4.1K tok/s | ETA 20s',
     'step 16/50 | loss not finite (skipped) | lr 1.00e-3 | norm not finite | 4.1K tok/s | ETA 17s',

@@ -93,6 +93,7 @@ def golden(ops, folder, dtypes):
 
 
 def draw(B, T, HQ, H, K, V, M, dtype, gates='paper', cu=None, states=False, seed=0, key_state=1.0):
+    """`states`: their size beside N(0, 1), True as 1; `key_state`: that of the initial key states beside it."""
     gen = torch.Generator('cuda').manual_seed(seed)
     rand = lambda *shape: torch.randn(*shape, device='cuda', generator=gen)
     x = {n: F.silu(rand(B, T, h, w)).to(dtype) for n, h, w in (('q', HQ, K), ('k', H, K), ('v', H, V))}
@@ -109,8 +110,8 @@ def draw(B, T, HQ, H, K, V, M, dtype, gates='paper', cu=None, states=False, seed
     N = B if cu is None else len(cu) - 1
     up = {'do': rand(B, T, HQ, V).to(dtype)}
     if states:
-        x['hk0'], x['hv0'] = key_state * rand(N, H, K, M), rand(N, H, M, V)
-        up['dhkT'], up['dhvT'] = rand(N, H, K, M), rand(N, H, M, V)
+        x['hk0'], x['hv0'] = key_state * states * rand(N, H, K, M), states * rand(N, H, M, V)
+        up['dhkT'], up['dhvT'] = states * rand(N, H, K, M), states * rand(N, H, M, V)
     return x, up
 
 
@@ -147,6 +148,13 @@ def cases(small):
         yield f'K=V=512 {gates}', dict(B=1, T=160, HQ=1, H=1, K=512, V=512, M=64, gates=gates, states=True)
     yield 'gqa K=V=512', dict(B=1, T=200, HQ=3, H=1, K=512, V=512, M=64)
     yield 'varlen gqa', dict(B=1, T=209, HQ=4, H=2, K=64, V=64, M=64, cu=ragged)
+    for G, width, T in ((3, 64, 130), (4, 64, 65), (3, 128, 200), (4, 128, 17), (3, 256, 150), (4, 256, 64), (4, 512, 130)):
+        yield f'gqa of {G} K=V={width} T={T} states', dict(
+            B=2, T=T, HQ=2 * G, H=2, K=width, V=width, M=64, states=1 if width < 512 else 0.3)
+    for gates in ('forget', 'mixed', 'span6'):
+        yield f'gqa K=V=128 {gates}', dict(B=2, T=160, HQ=6, H=2, K=128, V=128, M=64, gates=gates, states=True)
+    for width in (64, 256):
+        yield f'varlen gqa K=V={width} states', dict(B=1, T=209, HQ=6, H=2, K=width, V=width, M=64, cu=ragged, states=True)
     # Initial key states as in the package's tests: of size 1 they make logits whose rounding to bfloat16 is all that is seen.
     for M in (16, 32, 128):
         for T in (1, 15, 17, 63, 64, 65, 127, 200):
@@ -174,15 +182,18 @@ def check_cases(ops, dtypes, small, match):
 
 def check_repeats(ops, n):
     global failures
-    for M in (64, 128, 16):
-        x, up = draw(2, 1000, 2, 2, 128, 128, M, torch.bfloat16, states=True)
-        first, differs = None, None
+    for label, shape in (('T 1000 K=V=128', dict(B=2, T=1000, HQ=2, H=2, K=128, V=128, M=64)),
+                         ('gqa of 4, K=V=256', dict(B=3, T=300, HQ=8, H=2, K=256, V=256, M=64)),
+                         *((f'M={M}', dict(B=2, T=1000, HQ=2, H=2, K=128, V=128, M=M)) for M in (128, 16))):
+        x, up = draw(dtype=torch.bfloat16, states=True, **shape)
+        first, same = None, True
         for i in range(n):
             out, _ = run(ops, x, up, 1.0)
             if first is None: first = {name: t.clone() for name, t in out.items()}
-            elif not all(torch.equal(t, first[name]) for name, t in out.items()): differs = i
-        failures += differs is not None
-        print(f'ok   M={M} {n} repeats bit-equal' if differs is None else f'FAIL M={M} repeat {differs} differs')
+            same = all(torch.equal(t, first[name]) for name, t in out.items())
+            if not same: break
+        failures += not same
+        print(f'ok   {label}: {n} repeats bit-equal' if same else f'FAIL {label}: repeat {i} differs')
 
 
 def median_ms(ops, fn, repeats=9):
@@ -202,8 +213,11 @@ def median_ms(ops, fn, repeats=9):
 
 SHAPES = [(8, 4096, 4, 4, 512, 512, 64), (16, 2048, 4, 4, 512, 512, 64), (16, 2048, 5, 5, 512, 512, 64),
           (1, 32768, 4, 4, 512, 512, 64), (16, 2048, 4, 4, 256, 256, 64), (8, 2048, 32, 8, 128, 128, 64),
-          (8, 4096, 4, 4, 512, 512, 128), (8, 4096, 4, 4, 512, 512, 32), (8, 4096, 4, 4, 512, 512, 16),
-          (8, 2048, 32, 8, 128, 128, 128)]
+          (8, 4096, 4, 4, 512, 512, 128)]
+GOALS = len(SHAPES)
+SHAPES += [(16, 2048, 16, 16, 128, 128, 64), (16, 2048, 16, 16, 64, 64, 64), (16, 2048, 8, 4, 256, 256, 64),
+           (8, 2048, 16, 2, 256, 256, 64), (8, 2048, 8, 2, 512, 512, 64),
+           (8, 4096, 4, 4, 512, 512, 32), (8, 4096, 4, 4, 512, 512, 16), (8, 2048, 32, 8, 128, 128, 128)]
 
 
 def timing(ops, shapes, peer):
@@ -258,9 +272,10 @@ def fla(ops, x, do, ours):
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument('--lib', required=True); ap.add_argument('--golden'); ap.add_argument('--cases', action='store_true')
+    ap.add_argument('--match', default='', help='regular expression: only cases in whose title and dtype it is found')
     ap.add_argument('--small', action='store_true'); ap.add_argument('--time', action='store_true')
-    ap.add_argument('--shapes', default=','.join(map(str, range(len(SHAPES)))), help='indices into SHAPES'); ap.add_argument('--peer', action='store_true')
-    ap.add_argument('--repeats', type=int, default=0); ap.add_argument('--json'); ap.add_argument('--match', default='')
+    ap.add_argument('--shapes', default=','.join(map(str, range(GOALS))), help='indices into SHAPES'); ap.add_argument('--peer', action='store_true')
+    ap.add_argument('--repeats', type=int, default=0); ap.add_argument('--json')
     a = ap.parse_args()
     if a.peer: sys.path.insert(0, os.environ['FLA_PATH'])
     ops, dtypes = Ops(a.lib), [torch.float32, torch.bfloat16]

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "../../cpu/absmax.h"
 #include "../../cpu/parallel.h"
 #include "params.h"
 
@@ -12,8 +13,8 @@ namespace {
 
 constexpr int64_t kGrain = 8192;  // elements that are worth a thread; a multiple of every vector width
 
-activation::Activation read_float32(const Args& args, const char* const* names) {
-  const activation::Activation p = activation::read_activation(args, names);
+activation::Activation read_float32(const Args& args, const char* const* names, int outputs) {
+  const activation::Activation p = activation::read_activation(args, names, outputs);
   if (p.dtype != GSA_FLOAT32)
     fail(GSA_UNSUPPORTED, "Expected float32 tensors on the CPU but received %s; convert them first",
          dtype_name(p.dtype));
@@ -37,31 +38,38 @@ void for_runs(const activation::Activation& p, Body body) {
                  [&](int64_t b, int64_t e) {
                    for (int64_t row = b; row < e; ++row) run(row, 0, p.columns);
                  });
+  if (!p.absmax) return;
+  *p.absmax = 0.0f;
+  for (int i = 0; i < 2; ++i)
+    if (p.out[i]) {
+      const float* out = static_cast<const float*>(p.out[i]);
+      *p.absmax = std::max(*p.absmax, absmax_of(out, p.rows, p.columns, p.out_stride[i]));
+    }
 }
 
 }  // namespace
 
 void silu_fwd(gsa_device&, const Args& args) {
   static const auto kernel = GSA_SIMD_SELECT(silu_fwd_range);
-  for_runs(read_float32(args, activation::kSiluFwd),
+  for_runs(read_float32(args, activation::kSiluFwd, 1),
            [&](const float** in, float** out, int64_t n) { kernel(in[0], out[0], n); });
 }
 
 void silu_bwd(gsa_device&, const Args& args) {
   static const auto kernel = GSA_SIMD_SELECT(silu_bwd_range);
-  for_runs(read_float32(args, activation::kSiluBwd),
+  for_runs(read_float32(args, activation::kSiluBwd, 1),
            [&](const float** in, float** out, int64_t n) { kernel(in[0], in[1], out[0], n); });
 }
 
 void swiglu_fwd(gsa_device&, const Args& args) {
   static const auto kernel = GSA_SIMD_SELECT(swiglu_fwd_range);
-  for_runs(read_float32(args, activation::kSwigluFwd),
+  for_runs(read_float32(args, activation::kSwigluFwd, 1),
            [&](const float** in, float** out, int64_t n) { kernel(in[0], in[1], out[0], n); });
 }
 
 void swiglu_bwd(gsa_device&, const Args& args) {
   static const auto kernel = GSA_SIMD_SELECT(swiglu_bwd_range);
-  for_runs(read_float32(args, activation::kSwigluBwd),
+  for_runs(read_float32(args, activation::kSwigluBwd, 2),
            [&](const float** in, float** out, int64_t n) { kernel(in[0], in[1], in[2], out[0], out[1], n); });
 }
 

@@ -15,6 +15,7 @@ struct Pointers {
   T* out[2];
   int64_t in_stride[3];  // from row to row
   int64_t out_stride[2];
+  float* absmax;  // of the outputs; NULL: not wanted
 };
 
 // out = f(in) element by element, kVector at a time; what is past the last full vector of a row is done one
@@ -24,6 +25,7 @@ __global__ void __launch_bounds__(kThreads) map_kernel(Pointers<T> p, int64_t ro
   using Vector = Pack<T, kVector>;
   const int64_t first = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
   const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
+  float largest = 0;
   for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
     for (int64_t i = first; i < columns / kVector; i += step) {
       Vector v[kIn], w[kOut];
@@ -36,7 +38,10 @@ __global__ void __launch_bounds__(kThreads) map_kernel(Pointers<T> p, int64_t ro
         for (int a = 0; a < kIn; ++a) x[a] = to_float(v[a].x[e]);
         f(x, y);
 #pragma unroll
-        for (int a = 0; a < kOut; ++a) w[a].x[e] = from_float<T>(y[a]);
+        for (int a = 0; a < kOut; ++a) {
+          w[a].x[e] = from_float<T>(y[a]);
+          largest = fmaxf(largest, fabsf(to_float(w[a].x[e])));
+        }
       }
 #pragma unroll
       for (int a = 0; a < kOut; ++a) reinterpret_cast<Vector*>(p.out[a] + row * p.out_stride[a])[i] = w[a];
@@ -46,9 +51,14 @@ __global__ void __launch_bounds__(kThreads) map_kernel(Pointers<T> p, int64_t ro
       float x[kIn], y[kOut];
       for (int a = 0; a < kIn; ++a) x[a] = to_float(p.in[a][row * p.in_stride[a] + tail]);
       f(x, y);
-      for (int a = 0; a < kOut; ++a) p.out[a][row * p.out_stride[a] + tail] = from_float<T>(y[a]);
+      for (int a = 0; a < kOut; ++a) {
+        const T out = from_float<T>(y[a]);
+        p.out[a][row * p.out_stride[a] + tail] = out;
+        largest = fmaxf(largest, fabsf(to_float(out)));
+      }
     }
   }
+  if (p.absmax) raise_absmax(p.absmax, largest);
 }
 
 template <typename T>
@@ -85,11 +95,13 @@ bool aligned(const T* start, int64_t rows, int64_t stride) {
 
 template <int kIn, int kOut, template <typename> class F>
 void launch(gsa_device& device, const activation::Activation& a) {
+  clear_absmax(device, a.absmax);
   if (a.rows == 0 || a.columns == 0) return;
   with_float_type(a.dtype, "activations", [&](auto type) {
     using T = decltype(type);
     constexpr int kVector = 16 / sizeof(T);
     Pointers<T> p{};
+    p.absmax = a.absmax;
     bool vectors = true;
     for (int i = 0; i < kIn; ++i) {
       p.in[i] = static_cast<const T*>(a.in[i]);
@@ -112,19 +124,19 @@ void launch(gsa_device& device, const activation::Activation& a) {
 }  // namespace
 
 void silu_fwd(gsa_device& device, const Args& args) {
-  launch<1, 1, SiluForward>(device, activation::read_activation(args, activation::kSiluFwd));
+  launch<1, 1, SiluForward>(device, activation::read_activation(args, activation::kSiluFwd, 1));
 }
 
 void silu_bwd(gsa_device& device, const Args& args) {
-  launch<2, 1, SiluBackward>(device, activation::read_activation(args, activation::kSiluBwd));
+  launch<2, 1, SiluBackward>(device, activation::read_activation(args, activation::kSiluBwd, 1));
 }
 
 void swiglu_fwd(gsa_device& device, const Args& args) {
-  launch<2, 1, SwigluForward>(device, activation::read_activation(args, activation::kSwigluFwd));
+  launch<2, 1, SwigluForward>(device, activation::read_activation(args, activation::kSwigluFwd, 1));
 }
 
 void swiglu_bwd(gsa_device& device, const Args& args) {
-  launch<3, 2, SwigluBackward>(device, activation::read_activation(args, activation::kSwigluBwd));
+  launch<3, 2, SwigluBackward>(device, activation::read_activation(args, activation::kSwigluBwd, 2));
 }
 
 }  // namespace gsa::cuda

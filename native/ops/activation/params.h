@@ -16,6 +16,7 @@ struct Activation {
   void* out[2];
   int64_t in_stride[3];  // from row to row, in elements
   int64_t out_stride[2];
+  float* absmax;  // of the outputs; NULL: not wanted
 };
 
 // From row to row of a tensor that is contiguous, or a matrix whose rows are.
@@ -25,11 +26,13 @@ inline int64_t read_row_stride(const gsa_tensor& t, const char* name) {
   return matrix ? t.strides[0] : 0;
 }
 
-// silu_fwd: x -> y; silu_bwd: dy x -> dx; swiglu_fwd: gate up -> y; swiglu_bwd: dy gate up -> dgate dup
-inline Activation read_activation(const Args& args, const char* const* names) {
+// silu_fwd: x -> y; silu_bwd: dy x -> dx; swiglu_fwd: gate up -> y absmax?; swiglu_bwd: dy gate up -> dgate
+// dup absmax?
+inline Activation read_activation(const Args& args, const char* const* names, int outputs) {
   const gsa_tensor& like = args.in(0);
   expect_floating(like, names[0]);
-  Activation p{1, element_count(like), like.dtype, {}, {}, {}, {}};
+  Activation p{1, element_count(like), like.dtype, {}, {}, {}, {}, nullptr};
+  if (outputs < args.n_out()) p.absmax = read_absmax(args.out_optional(outputs));
   bool dense = true;
   const auto read = [&](const gsa_tensor& t, const char* name, int64_t& stride) {
     expect_dtype(t, like.dtype, name);
@@ -39,8 +42,7 @@ inline Activation read_activation(const Args& args, const char* const* names) {
     return t.data;
   };
   for (int i = 0; i < args.n_in(); ++i) p.in[i] = read(args.in(i), names[i], p.in_stride[i]);
-  for (int i = 0; i < args.n_out(); ++i)
-    p.out[i] = read(args.out(i), names[args.n_in() + i], p.out_stride[i]);
+  for (int i = 0; i < outputs; ++i) p.out[i] = read(args.out(i), names[args.n_in() + i], p.out_stride[i]);
   if (dense) return p;
   p.rows = like.shape[0];
   p.columns = like.shape[1];

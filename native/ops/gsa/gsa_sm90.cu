@@ -49,8 +49,7 @@ void gsa_chunk_fwd(gsa_device& device, const Args& args) {
 void gsa_chunk_bwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::ChunkBwd p = slot_attention::read_chunk_bwd(args, dtype);
-  const bool sweep =
-                 sm90::sweep_bwd_takes(p.dims, dtype) && sweep_wanted(device, p.dims, p.in.cu_seqlens, true),
+  const bool sweep = sm90::sweep_takes(p.dims, dtype) && sweep_wanted(device, p.dims, p.in.cu_seqlens, true),
              fast = sm90::fast_takes(p.dims, dtype);
   trace("gsa_chunk_bwd", sweep ? "sweep" : fast ? "tensor-core" : "general", p.dims, dtype);
   if (sweep) return sm90::sweep_bwd(device, p);

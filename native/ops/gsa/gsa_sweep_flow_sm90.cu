@@ -6,76 +6,110 @@
 namespace gsa::sm90 {
 namespace {
 
-constexpr int kRows = kStep, kParts = 4, kPartRows = kRows / kParts;
+constexpr int kRows = kStep, kQuads = kSlots / 4, kParts = 16, kPartRows = kRows / kParts;
 
-struct Parts {
-  float sums[kParts][kSlots], start[kParts][kSlots], end[kParts][kSlots];
+struct alignas(16) Quad {
+  float x[4];
 };
+struct Parts {
+  Quad sums[kParts][kQuads], start[kParts][kQuads], end[kParts][kQuads];
+};
+template <class Body>
+__device__ __forceinline__ void each(Body body) {
+#pragma unroll
+  for (int c = 0; c < 4; ++c) body(c);
+}
 
-// One block for the rows of a step and a head: a thread has a slot and a quarter of the rows.
-__global__ void __launch_bounds__(kSlots* kParts) flow_kernel(const FlowPass a) {
+// One block for the rows of a step and a key/value head: a thread has four slots of four rows. What the query
+// heads of a group left is summed in their order.
+__global__ void __launch_bounds__(kQuads* kParts) flow_kernel(const FlowPass a) {
   auto& shared = *reinterpret_cast<Parts*>(block_memory());
-  const int slot = threadIdx.x % kSlots, part = threadIdx.x / kSlots;
-  const int64_t groups = (a.T + kRows - 1) / kRows, h = blockIdx.x % a.H;
-  const int64_t sequence = blockIdx.x / a.H / groups, group = blockIdx.x / a.H % groups;
-  const auto range = rows_of(a.cu_seqlens, a.T, sequence);
+  const int quad = threadIdx.x % kQuads, part = threadIdx.x / kQuads;
+  const int64_t groups = (a.T + kRows - 1) / kRows, h = blockIdx.x % a.H, step = blockIdx.x / a.H;
+  const int32_t* const before = a.documents.steps_before;
+  if (before && step >= before[a.N]) return;
+  const int64_t sequence = before ? a.documents.owner[step] : step / groups,
+                group = before ? step - before[sequence] : step % groups;
+  const auto range = rows_of(a.documents.cu_seqlens, a.T, sequence);
   const int64_t rows = range.end - range.begin;
   if (group * kRows >= rows) return;
-  const int64_t at = ((range.begin + group * kRows + part * kPartRows) * a.H + h) * kSlots + slot,
-                stride = a.H * kSlots;
-  const int mine = static_cast<int>(min(rows - group * kRows - part * kPartRows, int64_t{kPartRows}));
-  float term[kPartRows], sum = 0;
+  const auto quad_of = [&](auto* x, int64_t i) { return reinterpret_cast<Quad*>(const_cast<float*>(x)) + i; };
+  const int64_t first = range.begin + group * kRows + part * kPartRows, heads = a.HQ / a.H;
+  const int64_t at = (first * a.H + h) * kQuads + quad, stride = a.H * kQuads;
+  const int64_t queries = (first * a.HQ + h * heads) * kQuads + quad;
+  const int64_t mine = rows - group * kRows - part * kPartRows;
+  Quad term[kPartRows] = {}, sum = {};
+  {
+    Quad s[kPartRows] = {}, total[kPartRows] = {};
 #pragma unroll
-  for (int i = 0; i < kPartRows; ++i) {
-    term[i] = i < mine ? a.flow[at + i * stride] - a.s[at + i * stride] * a.ds[at + i * stride] : 0.0f;
-    sum += term[i];
+    for (int i = 0; i < kPartRows; ++i)
+      if (i < mine) s[i] = *quad_of(a.s, at + i * stride);
+    for (int64_t head = 0; head < heads; ++head)
+#pragma unroll
+      for (int i = 0; i < kPartRows; ++i) {
+        if (i >= mine) continue;
+        const int64_t from = queries + head * kQuads + i * a.HQ * kQuads;
+        const Quad flow = *quad_of(a.flow, from), ds = *quad_of(a.ds, from);
+        each([&](int c) { term[i].x[c] += flow.x[c] - s[i].x[c] * ds.x[c], total[i].x[c] += ds.x[c]; });
+      }
+#pragma unroll
+    for (int i = 0; i < kPartRows; ++i) {
+      each([&](int c) { sum.x[c] += term[i].x[c]; });
+      if (a.ds_of_groups && i < mine) *quad_of(a.ds_of_groups, at + i * stride) = total[i];
+    }
   }
   // state . gradient after step `step` of the sequence: the part's share of what the blocks and warps left
   const auto crossing = [&](int64_t step) {
-    const float* from = a.anchor_flow +
-                        ((first_anchor(range.begin, sequence) + step) * a.H + h) * a.cluster * 5 * kSlots +
-                        slot;
-    float x = 0;
-    for (int i = part; i < a.cluster * 5; i += kParts) x += from[i * kSlots];
+    const int64_t stored = (first_anchor(range.begin, sequence) + step) * a.HQ + h * heads;
+    Quad x = {};
+    for (int64_t i = part; i < heads * a.cluster * 5; i += kParts) {
+      const Quad y = *quad_of(a.anchor_flow, (stored * a.cluster * 5 + i) * kQuads + quad);
+      each([&](int c) { x.x[c] += y.x[c]; });
+    }
     return x;
   };
-  shared.sums[part][slot] = sum;
-  shared.end[part][slot] = crossing(group);
-  shared.start[part][slot] = group > 0 ? crossing(group - 1) : 0.0f;
+  shared.sums[part][quad] = sum;
+  shared.end[part][quad] = crossing(group);
+  shared.start[part][quad] = group > 0 ? crossing(group - 1) : Quad{};
   __syncthreads();
   // Known at both ends of the step: the sum runs from where less crosses, so that what is forgotten inside
   // leaves no rounding of something large behind. Before the first step nothing crosses, unless there was a
   // state.
-  float start = 0, end = 0;
-  for (int i = 0; i < kParts; ++i) start += shared.start[i][slot], end += shared.end[i][slot];
-  float dg[kPartRows];
-  if (group == 0 ? a.empty_before : fabsf(start) < fabsf(end)) {
-    float x = start;
-    for (int earlier = 0; earlier < part; ++earlier) x -= shared.sums[earlier][slot];
-#pragma unroll
-    for (int i = 0; i < kPartRows; ++i) {
-      dg[i] = x;
-      x -= term[i];
-    }
-  } else {
-    float x = end;
-    for (int later = kParts - 1; later > part; --later) x += shared.sums[later][slot];
-#pragma unroll
-    for (int i = kPartRows - 1; i >= 0; --i) dg[i] = x += term[i];
+  Quad start = {}, end = {}, earlier = {}, later = {};
+  for (int i = 0; i < kParts; ++i) {
+    const Quad s = shared.start[i][quad], e = shared.end[i][quad], x = shared.sums[i][quad];
+    each([&](int c) {
+      start.x[c] += s.x[c], end.x[c] += e.x[c];
+      earlier.x[c] += i < part ? x.x[c] : 0.0f, later.x[c] += i > part ? x.x[c] : 0.0f;
+    });
   }
+  Quad dg[kPartRows];
+  each([&](int c) {
+    if (group == 0 ? a.empty_before : fabsf(start.x[c]) < fabsf(end.x[c])) {
+      float x = start.x[c] - earlier.x[c];
+#pragma unroll
+      for (int i = 0; i < kPartRows; ++i) {
+        dg[i].x[c] = x;
+        x -= term[i].x[c];
+      }
+    } else {
+      float x = end.x[c] + later.x[c];
+#pragma unroll
+      for (int i = kPartRows - 1; i >= 0; --i) dg[i].x[c] = x += term[i].x[c];
+    }
+  });
 #pragma unroll
   for (int i = 0; i < kPartRows; ++i)
-    if (i < mine) a.dg[at + i * stride] = dg[i];
+    if (i < mine) *quad_of(a.dg, at + i * stride) = dg[i];
 }
 
 }  // namespace
 
 void launch_flow(gsa_device& device, const FlowPass& a) {
-  // With cu_seqlens the lengths are on the device: every sequence gets the blocks of the longest possible
-  // one.
-  const int64_t groups = (a.T + kRows - 1) / kRows;
-  if (a.N == 0 || groups == 0) return;
-  cuda::launch_clusters<1>(device, flow_kernel, a.N * groups * a.H, kSlots * kParts, sizeof(Parts), a);
+  // With cu_seqlens the lengths are on the device: there are blocks for as many steps as there can be.
+  const int64_t steps = Walks{a.documents, a.T, a.N, 1, 1}.steps();
+  if (a.T == 0 || steps == 0) return;
+  cuda::launch_clusters<1>(device, flow_kernel, steps * a.H, kQuads * kParts, sizeof(Parts), a);
 }
 
 }  // namespace gsa::sm90

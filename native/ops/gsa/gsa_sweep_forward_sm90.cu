@@ -2,6 +2,7 @@
 // role contracts the rows of step i - 1, the slot role finishes the logits of step i - 2, the `out` role
 // makes the outputs of step i - 3.
 #include "sweep_forward_sm90.cuh"
+#include "sweep_launch_sm90.cuh"
 #include "sweep_slots_sm90.cuh"
 
 namespace gsa::sm90 {
@@ -46,25 +47,25 @@ struct Place {
   Line line;
   int cluster, rank;
   __device__ explicit Place(const ForwardSweep& a)
-      : line(a.cu_seqlens, a.T, a.N, a.HQ, static_cast<int>(a.HQ / a.H), blockIdx.x / kCluster, a.clusters),
-        cluster(blockIdx.x / kCluster),
-        rank(cluster_rank<kCluster>()) {}
+      : line(a.line, blockIdx.x / kCluster), cluster(blockIdx.x / kCluster), rank(cluster_rank<kCluster>()) {}
   __device__ Ends ends(const ForwardSweep& a) const {
     return {a.ends, a.hand_over, a.H, cluster, rank, kCluster};
   }
 };
 
-template <int kCluster, int kIn, int kOut>
+// Where the states of a block after a step are stored; the query heads of a group have the same.
+template <bool kGrouped, int kCluster, int kIn, int kOut>
 __device__ __forceinline__ bf16* anchor(const ForwardSweep& a, const Place<kCluster>& at, const Location& x) {
   const int64_t n = first_anchor(x.row - x.chunk * kStep, x.sequence) + x.chunk;
-  return a.anchors + ((n * a.HQ + x.head) * kCluster + at.rank) * anchor_elements(kIn, kOut);
+  const int64_t place = kGrouped ? n * a.H + x.kv_head : n * a.HQ + x.head;
+  return a.anchors + (place * kCluster + at.rank) * anchor_elements(kIn, kOut);
 }
 
-template <bool kBackward, int kCluster, int kIn, int kOut>
+template <bool kBackward, bool kGrouped, int kCluster, int kIn, int kOut>
 __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>& x,
                                         const Place<kCluster>& at, int thread) {
   constexpr int kElements = (kIn + kOut) * kSlots, kOwned = kSubs / kCluster;
-  const int warp = thread / 32, first = at.rank * kIn, n = uniform(at.line.total());
+  const int warp = thread / 32, first = at.rank * kIn, n = uniform(at.line.steps);
   Cursor<false> next(at.line);
   const auto load = [&](int i) {
     if (thread != 0) return;
@@ -76,13 +77,13 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>
                    ready);
   };
   InState<kIn> state;
+  const Steps<kCluster> steps;
   if (n > 0) load(0);
   for (int step = 0; step < n + 3; ++step) {
     const int i = step - 1;
     if (i >= 0 && i < n) {
       const Location here = next.here;
       next.advance();
-      if (i + 1 < n) load(i + 1);
       if (uniform(here.step == here.start))
         begin_piece<kInBarrier>(state, at.ends(a), here, kElements, 0, 0, thread);
       bf16 *q = x.reading[i % 2], *k = x.writing[i % 2];
@@ -95,6 +96,8 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>
       }
       wait_barrier(&x.strengths_ready[i % 4], i / 4 % 2);
       if (thread == 0) expect_bytes(&x.strengths_ready[i % 4], kTileBytes + kDecayBytes);
+      steps.free();
+      if (i + 1 < n) load(i + 1);
       const bf16* strengths = x.strengths[i % 4];
       const float* decays = x.decay[i % 4][0];
       uint64_t* ready = &x.partial_ready[i % 2];
@@ -105,24 +108,32 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>
         state.start(q, k, {strengths, decays, sub, thread}, sub, out);
         pairs.add(q, k, warp, sub, thread % 32);
         state.answered(out);
-        send_partial(out, x.partial[i % 2][sub % kOwned * kCluster + at.rank], ready, sub / kOwned, thread);
+        send_partial<kCluster>(out, x.partial[i % 2][sub % kOwned * kCluster + at.rank], ready, sub / kOwned,
+                               thread);
         state.settle();
       }
-      pairs.send(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready, warp / kOwned, thread % 32);
-      if constexpr (kBackward) store_anchor(state, anchor<kCluster, kIn, kOut>(a, at, here), thread);
+      steps.read();
+      pairs.template send<kCluster>(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready, warp / kOwned,
+                                    thread % 32);
+      if (kBackward && (!kGrouped || uniform(here.head == here.kv_head * a.group)))
+        store_anchor(state, anchor<kGrouped, kCluster, kIn, kOut>(a, at, here), thread);
       if (uniform(here.step + 1 == here.stop))
         end_piece<kInBarrier>(state, at.ends(a), here, kElements, 0, 0, thread,
-                              here.head == here.kv_head * at.line.group);
+                              here.head == here.kv_head * a.group);
+    } else {
+      steps.free();
+      steps.read();
     }
-    step_done<kCluster>();
+    steps.done();
   }
+  steps.end();
 }
 
-template <bool kBackward, int kCluster, int kIn, int kOut>
+template <bool kBackward, bool kGrouped, int kCluster, int kIn, int kOut>
 __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut>& x,
                                          const Place<kCluster>& at, int thread) {
   constexpr int kGroups = OutState<kOut>::kGroups, kElements = (kIn + kOut) * kSlots;
-  const int first = at.rank * kOut, n = uniform(at.line.total());
+  const int first = at.rank * kOut, n = uniform(at.line.steps);
   const int64_t stride = a.HQ * a.out_width;
   Cursor<false> next(at.line);
   const auto load = [&](int i) {
@@ -134,6 +145,7 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
                     ready);
   };
   OutState<kOut> state;
+  const Steps<kCluster> steps;
   if (n > 0) load(0);
   for (int step = 0; step < n + 3; ++step) {
     const int i = step - 3;
@@ -153,6 +165,7 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
       if (thread == 0) expect_bytes(&x.slots_ready[i % 2], kTileBytes + kWeightBytes);
       wait_barrier(&x.strengths_ready[i % 4], i / 4 % 2);
       publish_shared();
+      steps.free();
       const float* decays = x.decay[i % 4][0];
 #pragma unroll 1
       for (int sub = 0; sub < kSubs; ++sub) {
@@ -167,24 +180,25 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
       store_step<kOutBarrier, kGroups>(v, a.out_map, here.head * a.out_width + first, here.row,
                                        a.out + (here.row * a.HQ + here.head) * a.out_width + first, stride,
                                        rows, thread);
-      if constexpr (kBackward)
-        store_anchor(state, anchor<kCluster, kIn, kOut>(a, at, here) + kIn * kSlots, thread);
+      steps.read();
+      if (kBackward && (!kGrouped || uniform(here.head == here.kv_head * a.group)))
+        store_anchor(state, anchor<kGrouped, kCluster, kIn, kOut>(a, at, here) + kIn * kSlots, thread);
       if (uniform(here.step + 1 == here.stop))
         end_piece<kOutBarrier>(state, at.ends(a), here, kElements, kIn * kSlots, 1, thread,
-                               here.head == here.kv_head * at.line.group);
+                               here.head == here.kv_head * a.group);
+    } else {
+      steps.free();
+      steps.read();
     }
-    step_done<kCluster>();
+    steps.done();
   }
+  steps.end();
   if (thread == 0) wait_stores();
 }
 
-// Softmax over all slots of every row, in place; its product with `value`, and the logarithm (of base 2) of
-// what it was divided by. A warp's own slots first, then the four warps through `w.sums`. Ends after a
-// barrier, from which on `beyond` of all warps can be read.
-template <bool kWithValue>
-__device__ __forceinline__ void softmax_rows(Fragment& logits, const Fragment& value, SlotWork& w,
-                                             const FragmentPlace& at, float (&mean)[2][2],
-                                             float (&norm)[2][2]) {
+// Softmax over all slots of every row, in place. A warp's own slots first, then the four warps through
+// `w.sums`. Ends after a barrier, from which on `beyond` of all warps can be read.
+__device__ __forceinline__ void softmax_rows(Fragment& logits, SlotWork& w, const FragmentPlace& at) {
   float largest[2][2];
 #pragma unroll
   for (int n = 0; n < 2; ++n)
@@ -194,41 +208,50 @@ __device__ __forceinline__ void softmax_rows(Fragment& logits, const Fragment& v
 #pragma unroll
       for (int o = 4; o < 32; o *= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, o));
       largest[n][b] = x;
-      float s = 0.0f, y = 0.0f;
+      float s = 0.0f;
 #pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        const float e = logits[n][2 * h + b] = exp2_approx(kLog2E * logits[n][2 * h + b] - x);
-        s += e;
-        if constexpr (kWithValue) y += e * value[n][2 * h + b];
-      }
+      for (int h = 0; h < 2; ++h) s += logits[n][2 * h + b] = exp2_approx(kLog2E * logits[n][2 * h + b] - x);
 #pragma unroll
-      for (int o = 4; o < 32; o *= 2) {
-        s += __shfl_xor_sync(~0u, s, o);
-        if constexpr (kWithValue) y += __shfl_xor_sync(~0u, y, o);
-      }
-      if (at.lane < 4) w.sums[at.row + 8 * n + b][at.warp] = make_float4(x, s, y, 0.0f);
+      for (int o = 4; o < 32; o *= 2) s += __shfl_xor_sync(~0u, s, o);
+      if (at.lane < 4) w.sums[at.row + 8 * n + b][at.warp] = make_float2(x, s);
     }
   role_sync();
 #pragma unroll
   for (int n = 0; n < 2; ++n)
 #pragma unroll
     for (int b = 0; b < 2; ++b) {
-      float4 of[4];
+      float2 of[4];
 #pragma unroll
       for (int i = 0; i < 4; ++i) of[i] = w.sums[at.row + 8 * n + b][i];
       const float most = fmaxf(fmaxf(of[0].x, of[1].x), fmaxf(of[2].x, of[3].x));
-      float all = 0.0f, y = 0.0f;
+      float all = 0.0f;
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float f = exp2_approx(of[i].x - most);
-        all += f * of[i].y;
-        if constexpr (kWithValue) y += f * of[i].z;
-      }
-      const float inverse = reciprocal_approx(all), factor = exp2_approx(largest[n][b] - most) * inverse;
-      mean[n][b] = y * inverse;
-      norm[n][b] = most + __log2f(all);
+      for (int i = 0; i < 4; ++i) all += exp2_approx(of[i].x - most) * of[i].y;
+      const float factor = exp2_approx(largest[n][b] - most) * reciprocal_approx(all);
       logits[n][b] *= factor;
       logits[n][2 + b] *= factor;
+    }
+}
+
+// Sum over all slots of p dp, by row: as softmax_rows, one sum instead of three.
+__device__ __forceinline__ void mean_rows(const Fragment& p, const Fragment& dp, SlotWork& w,
+                                          const FragmentPlace& at, float (&mean)[2][2]) {
+#pragma unroll
+  for (int n = 0; n < 2; ++n)
+#pragma unroll
+    for (int b = 0; b < 2; ++b) {
+      float x = p[n][b] * dp[n][b] + p[n][2 + b] * dp[n][2 + b];
+#pragma unroll
+      for (int o = 4; o < 32; o *= 2) x += __shfl_xor_sync(~0u, x, o);
+      if (at.lane < 4) w.means[at.row + 8 * n + b][at.warp] = x;
+    }
+  role_sync();
+#pragma unroll
+  for (int n = 0; n < 2; ++n)
+#pragma unroll
+    for (int b = 0; b < 2; ++b) {
+      const float4 x = *reinterpret_cast<const float4*>(w.means[at.row + 8 * n + b]);
+      mean[n][b] = (x.x + x.y) + (x.z + x.w);
     }
 }
 
@@ -243,6 +266,16 @@ struct Decayed {
       late[n][i] = exp2_approx(sums.until[n][i]);
       early[n][i] = s[n][i] * exp2_approx(-sums.until[n][i]);
     });
+  }
+};
+
+// Backward: what is left of the forward's softmax.
+struct Saved {
+  Fragment ok = {};
+  float norm[2][2] = {};
+  __device__ __forceinline__ void load(const ForwardSweep& a, const RowBlock& rows, const FragmentPlace& at) {
+    load_fragment(ok, a.ok, rows, at);
+    load_norms(norm, a.norm, rows, at);
   }
 };
 
@@ -292,27 +325,20 @@ struct SlotBlock {
 
   // What reads the second state, of logits or dp: softmax, or dok. Ends after a barrier. `rows`: of the
   // outputs.
-  __device__ __forceinline__ void answer_rows(Fragment& z, Fragment& ok, const RowBlock& rows) const {
-    float mean[2][2], norm[2][2];
+  __device__ __forceinline__ void answer_rows(Fragment& z, Saved& saved, const RowBlock& rows) const {
     if constexpr (!kBackward) {
       if (a.ok) store_fragment(z, a.ok, rows, at);
-      softmax_rows<false>(z, z, w, at, mean, norm);
+      softmax_rows(z, w, at);
     } else {
       Fragment p;
-      each([&](int n, int i) { p[n][i] = ok[n][i]; });
-      softmax_rows<true>(p, z, w, at, mean, norm);
+      each([&](int n, int i) { p[n][i] = exp2_approx(kLog2E * saved.ok[n][i] - saved.norm[n][i % 2]); });
+      float mean[2][2];
+      mean_rows(p, z, w, at, mean);
       each([&](int n, int i) {
         const float d = p[n][i] * (z[n][i] - mean[n][i % 2]);
-        ok[n][i] = ok[n][i] * d + p[n][i] * z[n][i];  // from here on the flow
+        saved.ok[n][i] = saved.ok[n][i] * d + p[n][i] * z[n][i];  // from here on the flow
         z[n][i] = a.out_scale * d;
       });
-      if (at.thread < 4)
-#pragma unroll
-        for (int n = 0; n < 2; ++n)
-#pragma unroll
-          for (int b = 0; b < 2; ++b)
-            if (const int row = at.row + 8 * n + b; row < rows.rows)
-              a.norm[(rows.first + row * rows.stride) / kSlots] = norm[n][b];
     }
   }
 
@@ -346,7 +372,7 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
   constexpr bool kKeep = kOwned == 1;
   const FragmentPlace place(thread);
   const SlotBlock<kBackward, kCluster> block{a, x.work, x.exact, place};
-  const int n = uniform(at.line.total());
+  const int n = uniform(at.line.steps);
   // The block of rows `own` of a step that this block of threads has.
   const auto rows_of_block = [&](const Location& to, int own, int64_t heads, int64_t head) {
     const int past = (at.rank * kOwned + own) * kSub;
@@ -355,7 +381,8 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
   };
   Cursor<false> starting(at.line), ending(at.line);
   Decayed newer, older;
-  Fragment new_g = {}, new_s = {}, g = {}, s = {}, ok = {};
+  Fragment new_g = {}, new_s = {}, g = {}, s = {};
+  Saved saved;
   const auto load_new = [&](int own) {
     const RowBlock rows = rows_of_block(starting.here, own, a.H, starting.here.kv_head);
     load_fragment(new_g, a.g, rows, place);
@@ -367,9 +394,9 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
     load_fragment(s, a.s, rows, place);
   };
   const auto load_ok = [&](int own) {
-    if constexpr (kBackward)
-      load_fragment(ok, a.ok, rows_of_block(ending.here, own, a.HQ, ending.here.head), place);
+    if constexpr (kBackward) saved.load(a, rows_of_block(ending.here, own, a.HQ, ending.here.head), place);
   };
+  const Steps<kCluster> steps;
   // What the next block of rows needs is loaded as soon as the registers are free.
   if (n > 0) {
     load_new(0);
@@ -383,6 +410,8 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
       wait_barrier(&x.partial_ready[c % 2], c / 2 % 2);
       if (thread == 0) expect_bytes(&x.partial_ready[c % 2], kPartialBytes);
     }
+    steps.free();
+    if (!ends) steps.read();
 #pragma unroll 1
     for (int own = 0; own < kOwned; ++own) {
       const int sub = at.rank * kOwned + own;
@@ -396,10 +425,11 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
         }
         Fragment z;
         block.read_rows(older, x.partial[c % 2][own * kCluster], x.pairs[c % 2][own * kCluster], gates, z);
-        block.answer_rows(z, ok, rows);
+        if (own + 1 == kOwned) steps.read();
+        block.answer_rows(z, saved, rows);
         if constexpr (kBackward) {
           store_fragment(z, a.dok, rows, place);
-          store_fragment(ok, a.flow, rows, place);
+          store_fragment(saved.ok, a.flow, rows, place);
           if (ending.inside()) load_ok((own + 1) % kOwned);
         }
         block.send_rows(older, z, gates, x.slots[c % 2] + sub * kSubTile,
@@ -416,13 +446,15 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
       // Last, so that nothing above waits for them.
       if (starts && starting.inside()) load_new((own + 1) % kOwned);
     }
-    step_done<kCluster>();
+    steps.done();
   }
+  steps.end();
 }
 
-template <bool kBackward, int kCluster, int kIn, int kOut>
+template <bool kBackward, bool kGrouped, int kCluster, int kIn, int kOut>
 __global__ void __launch_bounds__(kSweepThreads, 1)
     forward_sweep_kernel(const __grid_constant__ ForwardSweep a) {
+  if (kCluster == 1 && blockIdx.x >= a.clusters) return;
   auto& x = *reinterpret_cast<Shared<kIn, kOut>*>(block_memory());
   const Place<kCluster> at(a);
   // From one lane, so that the compiler sees whole warps take a branch: products of warpgroups need it.
@@ -430,29 +462,41 @@ __global__ void __launch_bounds__(kSweepThreads, 1)
   if (threadIdx.x == 0) start_barriers(x);
   cluster_sync<kCluster>();  // every block runs, its barriers with it, before any stores into another
   if (role == 0) {
-    in_role<kBackward, kCluster, kIn, kOut>(a, x, at, thread);
+    in_role<kBackward, kGrouped, kCluster, kIn, kOut>(a, x, at, thread);
   } else if (role == 1) {
-    out_role<kBackward, kCluster, kIn, kOut>(a, x, at, thread);
+    out_role<kBackward, kGrouped, kCluster, kIn, kOut>(a, x, at, thread);
   } else {
     slot_role<kBackward, kCluster, kIn, kOut>(a, x, at, thread);
   }
 }
 
-template <bool kBackward, int kCluster, int kIn, int kOut>
+template <bool kBackward, bool kGrouped, int kCluster, int kIn, int kOut>
 void launch(gsa_device& device, ForwardSweep& a) {
   constexpr int kBytes = sizeof(Shared<kIn, kOut>);
   static_assert(kBytes <= 227 * 1024, "a block must fit a multiprocessor");
-  launch_sweep<kCluster>(device, forward_sweep_kernel<kBackward, kCluster, kIn, kOut>, kBytes, a.N * a.HQ,
-                         (kIn + kOut) * kSlots, a);
+  SegmentPass pass{{a.documents, a.T, a.N, a.HQ, a.group},
+                   a.H,
+                   a.H,
+                   a.g,
+                   a.s,
+                   nullptr,
+                   a.in_write_map,
+                   a.values_map,
+                   a.in_width,
+                   a.out_width,
+                   a.ends};
+  launch_sweep<false, kCluster>(device, forward_sweep_kernel<kBackward, kGrouped, kCluster, kIn, kOut>,
+                                kBytes, (kIn + kOut) * kSlots, a, pass);
 }
 
-template <bool kBackward>
+// `kGrouped`: backward, for fewer key/value heads than query heads.
+template <bool kBackward, bool kGrouped>
 void launch_direction(gsa_device& device, ForwardSweep& a) {
   const int64_t in = a.in_width, out = a.out_width;
-  if (in == 512 && out == 512) return launch<kBackward, 4, 128, 128>(device, a);
-  if (in == 256 && out == 256) return launch<kBackward, 2, 128, 128>(device, a);
-  if (in == 128 && out == 128) return launch<kBackward, 1, 128, 128>(device, a);
-  if (in == 64 && out == 64) return launch<kBackward, 1, 64, 64>(device, a);
+  if (in == 512 && out == 512) return launch<kBackward, kGrouped, 4, 128, 128>(device, a);
+  if (in == 256 && out == 256) return launch<kBackward, kGrouped, 2, 128, 128>(device, a);
+  if (in == 128 && out == 128) return launch<kBackward, kGrouped, 1, 128, 128>(device, a);
+  if (in == 64 && out == 64) return launch<kBackward, kGrouped, 1, 64, 64>(device, a);
   fail(GSA_INTERNAL, "No sweep for widths %lld and %lld", static_cast<long long>(in),
        static_cast<long long>(out));
 }
@@ -466,7 +510,8 @@ void launch_forward_sweep(gsa_device& device, const ForwardSweep& sweep, bool ba
   a.in_write_map = cuda::tensor_map(a.in_write, a.rows, a.H * a.in_width, kStep);
   a.values_map = cuda::tensor_map(a.values, a.rows, a.H * a.out_width, kStep);
   a.out_map = cuda::tensor_map(a.out, a.rows, a.HQ * a.out_width, kStep);
-  backward ? launch_direction<true>(device, a) : launch_direction<false>(device, a);
+  if (!backward) return launch_direction<false, false>(device, a);
+  a.HQ == a.H ? launch_direction<true, false>(device, a) : launch_direction<true, true>(device, a);
 }
 
 }  // namespace gsa::sm90

@@ -1,6 +1,7 @@
 // The sweep against time. Step i of a block: the slot role prepares the rows of step i, the `in` and `out`
 // roles contract those of step i - 1, the slot role finishes ds of step i - 2; steps count from the
 // sequence's end.
+#include "sweep_launch_sm90.cuh"
 #include "sweep_reverse_sm90.cuh"
 #include "sweep_slots_sm90.cuh"
 
@@ -41,21 +42,26 @@ __device__ __forceinline__ void start_barriers(Shared<kWidth>& x) {
   publish_barriers();
 }
 
-template <int kCluster>
+template <bool kGrouped, int kCluster>
 struct Place {
   Line line;
   int cluster, rank;
   __device__ explicit Place(const ReverseSweep& a)
-      : line(a.cu_seqlens, a.T, a.N, a.H, 1, blockIdx.x / kCluster, a.clusters),
-        cluster(blockIdx.x / kCluster),
-        rank(cluster_rank<kCluster>()) {}
+      : line(a.line, blockIdx.x / kCluster), cluster(blockIdx.x / kCluster), rank(cluster_rank<kCluster>()) {}
   __device__ Ends ends(const ReverseSweep& a) const {
-    return {a.ends, a.hand_over, a.H, cluster, rank, kCluster};
+    return {a.ends, a.hand_over, a.HQ, cluster, rank, kCluster};
   }
-  // Place of a stored state among those of all blocks.
-  __device__ int64_t anchor(const ReverseSweep& a, const Location& x) const {
+  // Said so that the compiler knows where rows of both kinds of heads are the same.
+  __device__ static int64_t kv_heads(const ReverseSweep& a) { return kGrouped ? a.H : a.HQ; }
+  // The gradients of states are those of query heads.
+  __device__ static Location own_states(Location x) {
+    x.kv_head = x.head;
+    return x;
+  }
+  // Place of a stored state, or of its product with a gradient, among those of all blocks.
+  __device__ int64_t anchor(const Location& x, int64_t heads, int64_t head) const {
     const int64_t n = first_anchor(x.row - x.chunk * kStep, x.sequence) + x.chunk;
-    return (n * a.H + x.head) * kCluster + rank;
+    return (n * heads + head) * kCluster + rank;
   }
 };
 
@@ -110,40 +116,42 @@ __device__ __forceinline__ void store_flow(const OutState<kWidth>& state, const 
     }
 }
 
-template <bool kKeySide, int kCluster, int kWidth>
-__device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x, const Place<kCluster>& at,
-                                        int thread) {
+template <bool kKeySide, bool kGrouped, int kCluster, int kWidth>
+__device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x,
+                                        const Place<kGrouped, kCluster>& at, int thread) {
   constexpr int kOwned = kSubs / kCluster;
   constexpr int kElements = 2 * kWidth * kSlots;
-  const int warp = thread / 32, first = at.rank * kWidth, n = uniform(at.line.total());
+  const int warp = thread / 32, first = at.rank * kWidth, n = uniform(at.line.steps);
   Cursor<true> next(at.line);
   const auto load = [&](int i) {
     if (thread != 0) return;
     expect_bytes(&x.read_ready[i % 2], kWidth / kTile * kTileBytes);
-    load_step<kWidth>(x.read[i % 2], a.read_map, next.here.head * a.width + first, next.here.row,
+    load_step<kWidth>(x.read[i % 2], a.read_map, next.here.kv_head * a.width + first, next.here.row,
                       &x.read_ready[i % 2]);
     expect_bytes(&x.write_ready[i % 2], kWidth / kTile * kTileBytes);
     load_step<kWidth>(x.write[i % 2], a.write_map, next.here.head * a.width + first, next.here.row,
                       &x.write_ready[i % 2]);
     expect_bytes(&x.anchor_ready[i % 2], sizeof(x.anchor[0]));
     load_bytes(x.anchor[i % 2],
-               a.anchors + at.anchor(a, next.here) * anchor_elements(a.anchor_slices[0], a.anchor_slices[1]) +
+               a.anchors +
+                   at.anchor(next.here, at.kv_heads(a), next.here.kv_head) *
+                       anchor_elements(a.anchor_slices[0], a.anchor_slices[1]) +
                    (kKeySide ? a.anchor_slices[0] * kSlots : 0),
                sizeof(x.anchor[0]), &x.anchor_ready[i % 2]);
   };
   InState<kWidth> state;
+  const Steps<kCluster> steps;
   if (n > 0) load(0);
   for (int step = 0; step < n + 2; ++step) {
     const int i = step - 1;
     if (i >= 0 && i < n) {
       const Location here = next.here;
       next.advance();
-      if (i + 1 < n) load(i + 1);
       if (uniform(here.step == here.start))
-        begin_piece<kInBarrier>(state, at.ends(a), here, kElements, 0, 0, thread);
+        begin_piece<kInBarrier>(state, at.ends(a), at.own_states(here), kElements, 0, 0, thread);
       if constexpr (!kKeySide) {
         wait_barrier(&x.anchor_ready[i % 2], i / 2 % 2);
-        store_flow(state, x.anchor[i % 2], a.flow + at.anchor(a, here) * 5 * kSlots, thread);
+        store_flow(state, x.anchor[i % 2], a.flow + at.anchor(here, a.HQ, here.head) * 5 * kSlots, thread);
       }
       bf16 *v = x.read[i % 2], *d_o = x.write[i % 2];
       wait_barrier(&x.read_ready[i % 2], i / 2 % 2);
@@ -152,9 +160,11 @@ __device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x
         clear_rows<kWidth>(v, here.rows, thread);
         clear_rows<kWidth>(d_o, here.rows, thread);
         publish_shared();
-        named_sync<kInBarrier, kRole>();
+        named_sync<kRowsBarrier, 2 * kRole>();
       }
       wait_barrier(&x.prepared[i % 2], i / 2 % 2);
+      steps.free();
+      if (i + 1 < n) load(i + 1);
       const bf16* strengths = x.strengths[i % 2];
       const float* decays = x.decay[i % 2][0];
       uint64_t* ready = &x.partial_ready[i % 2];
@@ -165,46 +175,57 @@ __device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x
         state.start(v, d_o, {strengths, decays, sub, thread}, sub, out);
         pairs.add(v, d_o, warp, sub, thread % 32);
         state.answered(out);
-        send_partial(out, x.partial[i % 2][sub % kOwned * kCluster + at.rank], ready, sub / kOwned, thread);
+        send_partial<kCluster>(out, x.partial[i % 2][sub % kOwned * kCluster + at.rank], ready, sub / kOwned,
+                               thread);
         state.settle();
       }
-      pairs.send(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready, warp / kOwned, thread % 32);
+      steps.read();
+      pairs.template send<kCluster>(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready, warp / kOwned,
+                                    thread % 32);
       if (uniform(here.step + 1 == here.stop))
-        end_piece<kInBarrier>(state, at.ends(a), here, kElements, 0, 0, thread, true);
+        end_piece<kInBarrier>(state, at.ends(a), at.own_states(here), kElements, 0, 0, thread, true);
+    } else {
+      steps.free();
+      steps.read();
     }
-    step_done<kCluster>();
+    steps.done();
   }
+  steps.end();
 }
 
-template <bool kKeySide, int kCluster, int kWidth>
-__device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& x, const Place<kCluster>& at,
-                                         int thread) {
+template <bool kKeySide, bool kGrouped, int kCluster, int kWidth>
+__device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& x,
+                                         const Place<kGrouped, kCluster>& at, int thread) {
   constexpr int kGroups = OutState<kWidth>::kGroups;
   constexpr int kElements = 2 * kWidth * kSlots;
-  const int first = at.rank * kWidth, n = uniform(at.line.total());
-  const int64_t stride = a.H * a.width;
+  const int first = at.rank * kWidth, n = uniform(at.line.steps);
+  const int64_t stride = a.HQ * a.width;
   Cursor<true> next(at.line);
   OutState<kWidth> state;
+  const Steps<kCluster> steps;
   for (int step = 0; step < n + 2; ++step) {
     const int i = step - 1;
     if (i >= 0 && i < n) {
       const Location here = next.here;
       next.advance();
       if (uniform(here.step == here.start))
-        begin_piece<kOutBarrier>(state, at.ends(a), here, kElements, kWidth * kSlots, 1, thread);
+        begin_piece<kOutBarrier>(state, at.ends(a), at.own_states(here), kElements, kWidth * kSlots, 1,
+                                 thread);
       if constexpr (kKeySide) {
         wait_barrier(&x.anchor_ready[i % 2], i / 2 % 2);
-        store_flow(state, x.anchor[i % 2], a.flow + (at.anchor(a, here) * 5 + 1) * kSlots, thread);
+        store_flow(state, x.anchor[i % 2], a.flow + (at.anchor(here, a.HQ, here.head) * 5 + 1) * kSlots,
+                   thread);
       }
       const int rows = min(here.rows, kStep);
       bf16* d_o = x.write[i % 2];
       wait_barrier(&x.write_ready[i % 2], i / 2 % 2);
-      if (uniform(rows < kStep)) clear_rows<kWidth>(d_o, rows, thread);
-      if (thread == 0) wait_stores_read();  // outputs of the step before
+      if (uniform(rows < kStep)) named_sync<kRowsBarrier, 2 * kRole>();  // the in role clears them
+      if (thread == 0) wait_stores_read();                               // outputs of the step before
       named_sync<kOutBarrier, kRole>();
       wait_barrier(&x.prepared[i % 2], i / 2 % 2);
       if (thread == 0) expect_bytes(&x.prepared[i % 2], kPreparedBytes);
       publish_shared();
+      steps.free();
       const float* decays = x.decay[i % 2][0];
 #pragma unroll 1
       for (int sub = kSubs - 1; sub >= 0; --sub) {
@@ -215,14 +236,20 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
         stage_rows<kGroups>(acc, x.out, sub, thread);
         state.settle();
       }
+      steps.read();
       store_step<kOutBarrier, kGroups>(x.out, a.out_map, here.head * a.width + first, here.row,
-                                       a.out + (here.row * a.H + here.head) * a.width + first, stride, rows,
+                                       a.out + (here.row * a.HQ + here.head) * a.width + first, stride, rows,
                                        thread);
       if (uniform(here.step + 1 == here.stop))
-        end_piece<kOutBarrier>(state, at.ends(a), here, kElements, kWidth * kSlots, 1, thread, false);
+        end_piece<kOutBarrier>(state, at.ends(a), at.own_states(here), kElements, kWidth * kSlots, 1, thread,
+                               false);
+    } else {
+      steps.free();
+      steps.read();
     }
-    step_done<kCluster>();
+    steps.done();
   }
+  steps.end();
   if (thread == 0) wait_stores();
 }
 
@@ -233,15 +260,7 @@ struct Strength {
   float norm[2][2] = {};
   __device__ __forceinline__ void load(const ReverseSweep& a, const RowBlock& rows, const FragmentPlace& at) {
     load_fragment(x, a.strength, rows, at);
-    if constexpr (!kKeySide)
-#pragma unroll
-      for (int n = 0; n < 2; ++n)
-#pragma unroll
-        for (int b = 0; b < 2; ++b) {
-          const int row = at.row + 8 * n + b;
-          // Past the end of the sequence nothing writes.
-          norm[n][b] = row < rows.rows ? a.norm[(rows.first + row * rows.stride) / kSlots] : INFINITY;
-        }
+    if constexpr (!kKeySide) load_norms(norm, a.norm, rows, at);
   }
   __device__ __forceinline__ void get(Fragment& p) const {
     each(
@@ -305,7 +324,8 @@ struct SlotBlock {
 
   // ds of the rows: what their slots give to later rows.
   __device__ __forceinline__ void finish(const Decayed& d, const float* partial, const float* pair_sums,
-                                         const Fragment& before, const RowBlock& rows) const {
+                                         const Fragment& before, const RowBlock& gates,
+                                         const RowBlock& rows) const {
     Fragment past, pairs, ds;
     sum_partials<kCluster>(partial, at, past);
     sum_pairs<kCluster>(pair_sums, at, pairs);
@@ -317,7 +337,7 @@ struct SlotBlock {
     } else {
       Fragment g, p;
       Strength<kKeySide> strength;
-      load_fragment(g, a.g, rows, at);
+      load_fragment(g, a.g, gates, at);
       strength.load(a, rows, at);
       strength.get(p);
       keep_decays(g, exact, at);
@@ -330,17 +350,17 @@ struct SlotBlock {
   }
 };
 
-template <bool kKeySide, int kCluster, int kWidth>
-__device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>& x, const Place<kCluster>& at,
-                                          int thread) {
+template <bool kKeySide, bool kGrouped, int kCluster, int kWidth>
+__device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>& x,
+                                          const Place<kGrouped, kCluster>& at, int thread) {
   constexpr int kOwned = kSubs / kCluster;
   constexpr bool kKeep = kOwned == 1;  // as in the forward sweep
   const FragmentPlace place(thread);
   const SlotBlock<kKeySide, kCluster> block{a, x.exact, place};
-  const int n = uniform(at.line.total());
-  const auto rows_of_block = [&](const Location& to, int own) {
+  const int n = uniform(at.line.steps);
+  const auto rows_of_block = [&](const Location& to, int own, int64_t heads, int64_t head) {
     const int past = (at.rank * kOwned + own) * kSub;
-    return RowBlock{(int64_t{to.row + past} * a.H + to.head) * kSlots, static_cast<unsigned>(a.H) * kSlots,
+    return RowBlock{(int64_t{to.row + past} * heads + head) * kSlots, static_cast<unsigned>(heads) * kSlots,
                     min(max(to.rows - past, 0), kSub)};
   };
   Cursor<true> starting(at.line), ending(at.line);
@@ -348,19 +368,20 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
   Fragment new_g = {}, new_s = {}, g = {}, before = {};
   Strength<kKeySide> new_strength, strength;
   const auto load_new = [&](int own) {
-    const RowBlock rows = rows_of_block(starting.here, own);
-    load_fragment(new_g, a.g, rows, place);
-    load_fragment(new_s, a.s, rows, place);
-    new_strength.load(a, rows, place);
+    const RowBlock gates = rows_of_block(starting.here, own, at.kv_heads(a), starting.here.kv_head);
+    load_fragment(new_g, a.g, gates, place);
+    load_fragment(new_s, a.s, gates, place);
+    new_strength.load(a, rows_of_block(starting.here, own, a.HQ, starting.here.head), place);
   };
   const auto load_old = [&](int own) {
-    const RowBlock rows = rows_of_block(ending.here, own);
-    load_fragment(g, a.g, rows, place);
-    strength.load(a, rows, place);
+    load_fragment(g, a.g, rows_of_block(ending.here, own, at.kv_heads(a), ending.here.kv_head), place);
+    strength.load(a, rows_of_block(ending.here, own, a.HQ, ending.here.head), place);
   };
   const auto load_before = [&](int own) {
-    if constexpr (kKeySide) load_fragment(before, a.ds, rows_of_block(ending.here, own), place);
+    if constexpr (kKeySide)
+      load_fragment(before, a.ds, rows_of_block(ending.here, own, a.HQ, ending.here.head), place);
   };
+  const Steps<kCluster> steps;
   if (n > 0) {
     load_new(0);
     if constexpr (!kKeep) load_old(0);
@@ -373,11 +394,14 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
       wait_barrier(&x.partial_ready[c % 2], c / 2 % 2);
       if (thread == 0) expect_bytes(&x.partial_ready[c % 2], kPartialBytes);
     }
+    steps.free();
+    if (!ends) steps.read();
 #pragma unroll 1
     for (int own = 0; own < kOwned; ++own) {
       const int sub = at.rank * kOwned + own;
       if (ends) {
-        const RowBlock rows = rows_of_block(ending.here, own);
+        const RowBlock gates = rows_of_block(ending.here, own, at.kv_heads(a), ending.here.kv_head),
+                       rows = rows_of_block(ending.here, own, a.HQ, ending.here.head);
         if (own + 1 == kOwned) ending.advance();
         if constexpr (!kKeep) {
           const Fragment none = {};
@@ -386,7 +410,9 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
           older = Decayed(GateSums(g, place), p, none);
           if (ending.inside()) load_old((own + 1) % kOwned);
         }
-        block.finish(older, x.partial[c % 2][own * kCluster], x.pairs[c % 2][own * kCluster], before, rows);
+        block.finish(older, x.partial[c % 2][own * kCluster], x.pairs[c % 2][own * kCluster], before, gates,
+                     rows);
+        if (own + 1 == kOwned) steps.read();
       }
       if constexpr (kKeep) older = newer;
       if (starts) {
@@ -404,43 +430,56 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
       if (ends && ending.inside()) load_before((own + 1) % kOwned);
       if (starts && starting.inside()) load_new((own + 1) % kOwned);
     }
-    step_done<kCluster>();
+    steps.done();
   }
+  steps.end();
 }
 
-template <bool kKeySide, int kCluster, int kWidth>
+template <bool kKeySide, bool kGrouped, int kCluster, int kWidth>
 __global__ void __launch_bounds__(kSweepThreads, 1)
     reverse_sweep_kernel(const __grid_constant__ ReverseSweep a) {
+  if (kCluster == 1 && blockIdx.x >= a.clusters) return;
   auto& x = *reinterpret_cast<Shared<kWidth>*>(block_memory());
-  const Place<kCluster> at(a);
+  const Place<kGrouped, kCluster> at(a);
   // From one lane, so that the compiler sees whole warps take a branch: products of warpgroups need it.
   const int role = __shfl_sync(~0u, threadIdx.x / kRole, 0), thread = threadIdx.x % kRole;
   if (threadIdx.x == 0) start_barriers(x);
   cluster_sync<kCluster>();  // every block runs, its barriers with it, before any stores into another
   if (role == 0) {
-    in_role<kKeySide, kCluster, kWidth>(a, x, at, thread);
+    in_role<kKeySide, kGrouped, kCluster, kWidth>(a, x, at, thread);
   } else if (role == 1) {
-    out_role<kKeySide, kCluster, kWidth>(a, x, at, thread);
+    out_role<kKeySide, kGrouped, kCluster, kWidth>(a, x, at, thread);
   } else {
-    slot_role<kKeySide, kCluster, kWidth>(a, x, at, thread);
+    slot_role<kKeySide, kGrouped, kCluster, kWidth>(a, x, at, thread);
   }
 }
 
-template <bool kKeySide, int kCluster, int kWidth>
+template <bool kKeySide, bool kGrouped, int kCluster, int kWidth>
 void launch(gsa_device& device, ReverseSweep& a) {
   constexpr int kBytes = sizeof(Shared<kWidth>);
   static_assert(kBytes <= 227 * 1024, "a block must fit a multiprocessor");
-  launch_sweep<kCluster>(device, reverse_sweep_kernel<kKeySide, kCluster, kWidth>, kBytes, a.N * a.H,
-                         2 * kWidth * kSlots, a);
+  SegmentPass pass{{a.documents, a.T, a.N, a.HQ, a.HQ / a.H},
+                   a.H,
+                   a.HQ,
+                   a.g,
+                   a.strength,
+                   kKeySide ? nullptr : a.norm,
+                   a.write_map,
+                   a.write_map,
+                   a.width,
+                   a.width,
+                   a.ends};
+  launch_sweep<true, kCluster>(device, reverse_sweep_kernel<kKeySide, kGrouped, kCluster, kWidth>, kBytes,
+                               2 * kWidth * kSlots, a, pass);
 }
 
-template <bool kKeySide>
+template <bool kKeySide, bool kGrouped>
 void launch_side(gsa_device& device, ReverseSweep& a, int cluster) {
   const int64_t slice = a.width / cluster;
-  if (cluster == 4 && slice == 128) return launch<kKeySide, 4, 128>(device, a);
-  if (cluster == 2 && slice == 128) return launch<kKeySide, 2, 128>(device, a);
-  if (cluster == 1 && slice == 128) return launch<kKeySide, 1, 128>(device, a);
-  if (cluster == 1 && slice == 64) return launch<kKeySide, 1, 64>(device, a);
+  if (cluster == 4 && slice == 128) return launch<kKeySide, kGrouped, 4, 128>(device, a);
+  if (cluster == 2 && slice == 128) return launch<kKeySide, kGrouped, 2, 128>(device, a);
+  if (cluster == 1 && slice == 128) return launch<kKeySide, kGrouped, 1, 128>(device, a);
+  if (cluster == 1 && slice == 64) return launch<kKeySide, kGrouped, 1, 64>(device, a);
   fail(GSA_INTERNAL, "No reverse sweep for width %lld in %d blocks", static_cast<long long>(a.width),
        cluster);
 }
@@ -451,9 +490,12 @@ void launch_reverse_sweep(gsa_device& device, const ReverseSweep& sweep, int clu
   if (sweep.N == 0 || sweep.rows == 0) return;
   ReverseSweep a = sweep;
   a.read_map = cuda::tensor_map(a.read, a.rows, a.H * a.width, kStep);
-  a.write_map = cuda::tensor_map(a.write, a.rows, a.H * a.width, kStep);
-  a.out_map = cuda::tensor_map(a.out, a.rows, a.H * a.width, kStep);
-  key_side ? launch_side<true>(device, a, cluster) : launch_side<false>(device, a, cluster);
+  a.write_map = cuda::tensor_map(a.write, a.rows, a.HQ * a.width, kStep);
+  a.out_map = cuda::tensor_map(a.out, a.rows, a.HQ * a.width, kStep);
+  if (a.HQ == a.H)
+    key_side ? launch_side<true, false>(device, a, cluster) : launch_side<false, false>(device, a, cluster);
+  else
+    key_side ? launch_side<true, true>(device, a, cluster) : launch_side<false, true>(device, a, cluster);
 }
 
 }  // namespace gsa::sm90

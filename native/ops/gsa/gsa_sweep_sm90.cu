@@ -4,7 +4,9 @@
 
 #include "sweep_flow_sm90.cuh"
 #include "sweep_forward_sm90.cuh"
+#include "sweep_groups_sm90.cuh"
 #include "sweep_reverse_sm90.cuh"
+#include "sweep_softmax_sm90.cuh"
 #include "sweep_states_sm90.cuh"
 #include "sweeps_sm90.h"
 
@@ -24,13 +26,14 @@ bool sweep_takes(const Dims& d, int32_t dtype) {
 
 namespace {
 
-ForwardSweep forward_sweep(const Dims& d, const Inputs& in) {
+ForwardSweep forward_sweep(const Dims& d, const Inputs& in, const Documents& documents) {
   ForwardSweep a{};
-  a.cu_seqlens = in.cu_seqlens;
+  a.documents = documents;
   a.T = d.T;
   a.N = d.N;
   a.HQ = d.HQ;
   a.H = d.H;
+  a.group = d.group();
   a.rows = d.B * d.T;
   a.s = in.s;
   a.g = in.g;
@@ -42,13 +45,14 @@ int cluster_of(const Dims& d) { return static_cast<int>(std::max<int64_t>(std::m
 
 void sweep_fwd(gsa_device& device, const ChunkFwd& p) {
   const Dims& d = p.dims;
-  ForwardSweep a = forward_sweep(d, p.in);
+  const CountedDocuments documents(device, d, p.in.cu_seqlens);
+  ForwardSweep a = forward_sweep(d, p.in, documents.get());
   a.in_read = static_cast<const bf16*>(p.in.q);
   a.in_write = static_cast<const bf16*>(p.in.k);
   a.values = static_cast<const bf16*>(p.in.v);
   a.in_width = d.K;
   a.out_width = d.V;
-  const WalkStates states(device, d, p.in.cu_seqlens, cluster_of(d), key_state(d, p.in.hk0, p.hkT),
+  const WalkStates states(device, d, p.in.cu_seqlens, cluster_of(d), 1, key_state(d, p.in.hk0, p.hkT),
                           value_state(d, p.in.hv0, p.hvT));
   a.ends = states.ends();
   a.in_scale = p.in.scale;
@@ -60,11 +64,9 @@ void sweep_fwd(gsa_device& device, const ChunkFwd& p) {
 }
 
 bool sweep_is_faster(const gsa_device& device, const Dims& d, bool documents, bool backward) {
-  const int64_t clusters = device.multiprocessors / cluster_of(d);
-  return !documents && 2 * d.N * d.HQ >= clusters && d.K >= (backward ? 256 : 128);
+  const int64_t clusters = device.multiprocessors / cluster_of(d), eighths = d.K < 256 ? 6 : backward ? 5 : 4;
+  return !documents && 8 * d.N * d.HQ >= eighths * clusters;
 }
-
-bool sweep_bwd_takes(const Dims& d, int32_t dtype) { return sweep_takes(d, dtype) && d.HQ == d.H; }
 
 namespace {
 
@@ -73,9 +75,14 @@ struct SweepScratch {
   int64_t bytes = 0;
   float *norm, *dok, *flow, *anchor_flow;
   bf16* anchors;
+  // Of every query head, where they are grouped: ds, and dv or dk.
+  float* ds;
+  bf16* shared;
+  Documents documents{};
 
   SweepScratch(char* memory, const Dims& d) {
-    const int64_t rows = d.B * d.T * d.H, stored = (d.B * d.T / kStep + d.N) * d.H;
+    const int64_t rows = d.B * d.T * d.HQ, stored = d.B * d.T / kStep + d.N;
+    const bool grouped = d.HQ != d.H;
     const auto take = [&](auto*& field, int64_t n) {
       field = reinterpret_cast<std::remove_reference_t<decltype(field)>>(memory + bytes);
       bytes += (n * static_cast<int64_t>(sizeof(*field)) + 255) / 256 * 256;
@@ -83,27 +90,30 @@ struct SweepScratch {
     take(norm, rows);
     take(dok, rows * kSlots);
     take(flow, rows * kSlots);
-    take(anchor_flow, stored * cluster_of(d) * 5 * kSlots);
-    take(anchors, stored * (d.K + d.V) * kSlots);
+    take(anchor_flow, stored * d.HQ * cluster_of(d) * 5 * kSlots);
+    take(anchors, stored * d.H * (d.K + d.V) * kSlots);
+    take(ds, grouped ? rows * kSlots : 0);
+    take(shared, grouped ? rows * std::max(d.K, d.V) : 0);
   }
 };
 
 // dq, dok, and what dg needs; stores the states now and then.
 void backward_forward(gsa_device& device, const ChunkBwd& p, const SweepScratch& x) {
   const Dims& d = p.dims;
-  ForwardSweep a = forward_sweep(d, p.in);
+  ForwardSweep a = forward_sweep(d, p.in, x.documents);
   a.in_read = static_cast<const bf16*>(p.d_o);
   a.in_write = static_cast<const bf16*>(p.in.v);
   a.values = static_cast<const bf16*>(p.in.k);
   a.in_width = d.V;
   a.out_width = d.K;
-  const WalkStates states(device, d, p.in.cu_seqlens, cluster_of(d), value_state(d, p.in.hv0, nullptr),
+  const WalkStates states(device, d, p.in.cu_seqlens, cluster_of(d), 1, value_state(d, p.in.hv0, nullptr),
                           key_state(d, p.in.hk0, nullptr));
   a.ends = states.ends();
   a.in_scale = 1.0f;
   a.out_scale = p.in.scale;
   a.out = static_cast<bf16*>(p.dq);
   a.ok = const_cast<float*>(p.ok);
+  launch_softmax(device, {p.ok, x.norm, d.B * d.T * d.HQ});
   a.norm = x.norm;
   a.dok = x.dok;
   a.flow = x.flow;
@@ -114,19 +124,31 @@ void backward_forward(gsa_device& device, const ChunkBwd& p, const SweepScratch&
 ReverseSweep reverse_sweep(const ChunkBwd& p, const SweepScratch& x) {
   const Dims& d = p.dims;
   ReverseSweep a{};
-  a.cu_seqlens = p.in.cu_seqlens;
+  a.documents = x.documents;
   a.T = d.T;
   a.N = d.N;
+  a.HQ = d.HQ;
   a.H = d.H;
   a.rows = d.B * d.T;
   a.s = p.in.s;
   a.g = p.in.g;
-  a.ds = p.ds;
+  a.ds = d.HQ == d.H ? p.ds : x.ds;
   a.anchors = x.anchors;
   a.anchor_slices[0] = static_cast<int>(d.V / cluster_of(d));
   a.anchor_slices[1] = static_cast<int>(d.K / cluster_of(d));
   a.flow = x.anchor_flow;
   return a;
+}
+
+// One reverse sweep, its outputs summed over the query heads of every group.
+void sweep_back(gsa_device& device, ReverseSweep& a, const Dims& d, const SweepScratch& x, bf16* out,
+                bool key_side) {
+  const bool grouped = d.HQ != d.H;
+  a.out = grouped ? x.shared : out;
+  launch_reverse_sweep(device, a, cluster_of(d), key_side);
+  if (grouped)
+    launch_group_sum(device, {x.shared, out, a.rows * d.H * a.width / 8, static_cast<int>(d.group()),
+                              static_cast<int>(a.width)});
 }
 
 void backward_values(gsa_device& device, const ChunkBwd& p, const SweepScratch& x) {
@@ -137,11 +159,11 @@ void backward_values(gsa_device& device, const ChunkBwd& p, const SweepScratch& 
   a.read = static_cast<const bf16*>(p.in.v);
   a.width = p.dims.V;
   // Both roles hold the gradient; the first one tells the user.
-  const WalkStates states(device, p.dims, p.in.cu_seqlens, cluster_of(p.dims),
-                          value_state(p.dims, p.dhvT, p.dhv0), value_state(p.dims, p.dhvT, nullptr));
+  const Dims& d = p.dims;
+  const WalkStates states(device, d, p.in.cu_seqlens, cluster_of(d), static_cast<int>(d.group()),
+                          value_state(d, p.dhvT, p.dhv0), value_state(d, p.dhvT, nullptr));
   a.ends = states.ends();
-  a.out = static_cast<bf16*>(p.dv);
-  launch_reverse_sweep(device, a, cluster_of(p.dims), false);
+  sweep_back(device, a, d, x, static_cast<bf16*>(p.dv), false);
   states.store();
 }
 
@@ -151,11 +173,11 @@ void backward_keys(gsa_device& device, const ChunkBwd& p, const SweepScratch& x)
   a.write = static_cast<const bf16*>(p.in.q);
   a.read = static_cast<const bf16*>(p.in.k);
   a.width = p.dims.K;
-  const WalkStates states(device, p.dims, p.in.cu_seqlens, cluster_of(p.dims),
-                          key_state(p.dims, p.dhkT, p.dhk0), key_state(p.dims, p.dhkT, nullptr));
+  const Dims& d = p.dims;
+  const WalkStates states(device, d, p.in.cu_seqlens, cluster_of(d), static_cast<int>(d.group()),
+                          key_state(d, p.dhkT, p.dhk0), key_state(d, p.dhkT, nullptr));
   a.ends = states.ends();
-  a.out = static_cast<bf16*>(p.dk);
-  launch_reverse_sweep(device, a, cluster_of(p.dims), true);
+  sweep_back(device, a, d, x, static_cast<bf16*>(p.dk), true);
   states.store();
 }
 
@@ -164,12 +186,15 @@ void backward_keys(gsa_device& device, const ChunkBwd& p, const SweepScratch& x)
 void sweep_bwd(gsa_device& device, const ChunkBwd& p) {
   const Dims& d = p.dims;
   const Scratch memory(device, SweepScratch(nullptr, d).bytes);
-  const SweepScratch x(memory.as<char>(), d);
+  SweepScratch x(memory.as<char>(), d);
+  const CountedDocuments documents(device, d, p.in.cu_seqlens);
+  x.documents = documents.get();
   backward_forward(device, p, x);
   backward_values(device, p, x);
   backward_keys(device, p, x);
-  launch_flow(device, {p.in.cu_seqlens, d.T, d.N, d.H, cluster_of(d), !p.in.hk0 && !p.in.hv0, x.flow, p.in.s,
-                       p.ds, x.anchor_flow, p.dg});
+  const bool grouped = d.HQ != d.H;
+  launch_flow(device, {x.documents, d.T, d.N, d.HQ, d.H, cluster_of(d), !p.in.hk0 && !p.in.hv0, p.in.s,
+                       x.flow, grouped ? x.ds : p.ds, x.anchor_flow, p.dg, grouped ? p.ds : nullptr});
 }
 
 }  // namespace gsa::sm90

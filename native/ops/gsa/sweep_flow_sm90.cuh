@@ -1,18 +1,21 @@
 // The last pass of the backward sweeps: gsa_sweep_flow_sm90.cu.
 #pragma once
 
+#include "sweep_line_sm90.cuh"
 #include "sweep_sm90.cuh"
 
 namespace gsa::sm90 {
 
 struct FlowPass {
-  const int32_t* cu_seqlens;
-  int64_t T, N, H;
+  Documents documents;
+  int64_t T, N, HQ, H;
   int cluster;
-  bool empty_before;           // no initial states
-  const float *flow, *s, *ds;  // [rows, H, slots]
-  const float* anchor_flow;    // [first_anchor .., H, cluster, 5, slots]
-  float* dg;                   // [rows, H, slots]
+  bool empty_before;         // no initial states
+  const float* s;            // [rows, H, slots]
+  const float *flow, *ds;    // [rows, HQ, slots]
+  const float* anchor_flow;  // [first_anchor .., HQ, cluster, 5, slots]
+  float* dg;                 // [rows, H, slots]
+  float* ds_of_groups;       // [rows, H, slots] sums of ds over the query heads of a group; NULL: not wanted
 };
 void launch_flow(gsa_device& device, const FlowPass& a);
 

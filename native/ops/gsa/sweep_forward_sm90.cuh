@@ -3,13 +3,14 @@
 //   backward  in: do, v and the value state -> dp; dok = p (dp - p . dp); out: k and the key state -> dq
 #pragma once
 
+#include "sweep_line_sm90.cuh"
 #include "sweep_sm90.cuh"
 
 namespace gsa::sm90 {
 
 struct ForwardSweep {
-  const int32_t* cu_seqlens;
-  int64_t T, N, HQ, H;
+  Documents documents;
+  int64_t T, N, HQ, H, group;                                // HQ = H * group
   const float *s, *g;                                        // [rows, H, slots]
   const bf16* in_read;                                       // [rows, HQ, in_width] q | do
   const bf16* in_write;                                      // [rows, H, in_width] k | v
@@ -19,12 +20,13 @@ struct ForwardSweep {
   int64_t in_width, out_width;
   StateEnds ends;
   float in_scale, out_scale;
-  bf16* out;      // [rows, HQ, out_width] o | dq
-  float* ok;      // [rows, HQ, slots] forward: written unless NULL; backward: read
-  float* norm;    // [rows, HQ] backward: written, log2 of the sum that the softmax of ok is divided by
-  float* dok;     // [rows, HQ, slots] backward: written
-  float* flow;    // [rows, HQ, slots] backward: written, ok * dok + p * dp
-  bf16* anchors;  // [first_anchor .., HQ, cluster, in and out, ..] backward: the states after every step
+  bf16* out;          // [rows, HQ, out_width] o | dq
+  float* ok;          // [rows, HQ, slots] forward: written unless NULL; backward: read
+  const float* norm;  // [rows, HQ] backward: of the softmax of ok (sweep_softmax_sm90.cuh)
+  float* dok;         // [rows, HQ, slots] backward: written
+  float* flow;        // [rows, HQ, slots] backward: written, ok * dok + p * dp
+  bf16* anchors;      // [first_anchor .., H, cluster, in and out, ..] backward: the states after every step
+  LineTable line;     // this and what follows: filled in by the launch
   int clusters;
   HandOver hand_over;
 };

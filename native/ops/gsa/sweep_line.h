@@ -15,7 +15,7 @@ namespace gsa::sm90 {
 // The same in all threads of a warp, said so that the compiler knows it: what was read from memory might
 // differ.
 GSA_HOST_DEVICE int uniform(int x) {
-#ifdef __CUDA_ARCH__
+#if defined(__CUDA_ARCH__) || defined(__shfl_sync)  // the latter: emulated
   return __shfl_sync(~0u, x, 0);
 #else
   return x;
@@ -48,65 +48,71 @@ GSA_HOST_DEVICE Rows rows_of(const int32_t* cu_seqlens, int64_t T, int64_t n) {
   return {begin, clamp(cu_seqlens[n + 1], begin, T)};
 }
 
+// What a cluster does of a walk without interruption.
+struct alignas(16) Piece {
+  int row, rows;  // first row of the sequence, and how many
+  int sequence, head, kv_head;
+  int start, stop, steps;  // as in Location
+};
+
 // The steps of all walks in a line, cut into equal intervals, one a cluster, so that no cluster idles in a
 // last wave (the wrap-around rule of McNaughton, Management Science 6, 1959). A cluster does the walks of its
 // interval from the last to the first: the walk that the cut after it divides comes first, with its first
 // steps; the walk that the cut before it divides comes last, when the cluster before has long handed over its
-// states. So clusters wait for earlier ones only. With cu_seqlens, whose lengths are on the device, every
-// walk has its own cluster.
-struct Line {
-  const int32_t* cu_seqlens;
-  int64_t T;
-  int heads, group, base, begin, end, n;  // walks of n steps each; the interval [begin, end) of their steps
-  int last, last_start, last_steps;
-
-  // Every walk is one of H heads; `of_group` of them share a key/value head.
-  GSA_HOST_DEVICE Line(const int32_t* cu, int64_t length, int64_t N, int64_t H, int of_group, int cluster,
-                       int clusters)
-      : cu_seqlens(cu), T(length), heads(static_cast<int>(H)), group(of_group), base(0) {
-    if (cu) {
-      base = cluster;
-      const Rows r = rows_of(cu, T, cluster / heads);
-      n = uniform(static_cast<int>((r.end - r.begin + kStep - 1) / kStep));
-      begin = 0;
-      end = n;
-    } else {
-      n = static_cast<int>((T + kStep - 1) / kStep);
-      const int64_t all = N * H * n;
-      begin = static_cast<int>(cluster * all / clusters);
-      end = static_cast<int>((cluster + 1) * all / clusters);
-    }
-    last = n ? (end - 1) / n : 0;
-    last_start = begin > last * n ? begin - last * n : 0;
-    last_steps = end - last * n - last_start;
+// states, if that one was not cut out of the middle of the walk (sweep_segments_sm90.cuh). So clusters wait
+// for earlier ones only.
+//
+// The pieces are found before (gsa_sweep_line_sm90.cu), since the lengths of packed documents are on the
+// device only, and since what a sweep computes less it has registers for.
+struct LineTable {
+  const int* begins;    // [clusters + 1] where the intervals begin, and the end of the line
+  const Piece* pieces;  // [step of the line]: at begin + i of a cluster the piece that its step i begins
+};
+GSA_HOST_DEVICE int64_t interval_begin(int64_t cluster, int64_t all, int64_t clusters) {
+  return cluster < clusters ? cluster * all / clusters : all;
+}
+// How many of the clusters get an interval. Three steps more fill and empty a cluster, and an empty interval
+// must not lie between others: who goes on with a walk looks for its state at the number before its own.
+constexpr int64_t kLeastSteps = 4;
+GSA_HOST_DEVICE int64_t worthwhile(int64_t all, int64_t clusters) {
+  const int64_t most = all / kLeastSteps;
+  return most < 1 ? 1 : most < clusters ? most : clusters;
+}
+// The pieces of a walk that is [first, first + walk.steps) of a line of `all` steps; no empty intervals.
+GSA_HOST_DEVICE void cut_walk(Piece walk, int64_t first, int64_t all, int64_t clusters, Piece* pieces) {
+  const int64_t end = first + walk.steps;
+  // From the last cluster whose interval begins before `end` on back.
+  for (int64_t c = (end * clusters - 1) / all; c >= 0; --c) {
+    const int64_t from = interval_begin(c, all, clusters), to = interval_begin(c + 1, all, clusters);
+    if (to <= first) return;
+    walk.start = static_cast<int>((from > first ? from : first) - first);
+    walk.stop = static_cast<int>((to < end ? to : end) - first);
+    pieces[from + to - (first + walk.stop)] = walk;
   }
-  GSA_HOST_DEVICE int total() const { return end - begin; }
+}
 
-  // Step `at` of the cluster, 0 <= at < total(). kReverse: a walk starts at the end of its sequence.
+// The interval of a cluster.
+struct Line {
+  const Piece* pieces;
+  int steps;
+  GSA_HOST_DEVICE Line(const LineTable& table, int cluster)
+      : pieces(table.pieces + table.begins[cluster]),
+        steps(table.begins[cluster + 1] - table.begins[cluster]) {}
+
+  // Step `at` of the cluster, the first of a piece. kReverse: a walk starts at the end of its sequence.
   template <bool kReverse>
   GSA_HOST_DEVICE Location locate(int at) const {
+    const Piece p = pieces[at];
     Location x;
-    int walk = last;
-    if (at < last_steps) {
-      x.start = last_start;
-      x.step = last_start + at;
-      x.stop = last_start + last_steps;
-    } else {
-      const int whole = (at - last_steps) / n;
-      walk = last - 1 - whole;
-      x.start = begin > walk * n ? begin - walk * n : 0;
-      x.step = x.start + at - last_steps - whole * n;
-      x.stop = n;
-    }
-    x.steps = n;
-    x.chunk = kReverse ? n - 1 - x.step : x.step;
-    walk += base;
-    x.sequence = walk / heads;
-    x.head = walk - x.sequence * heads;
-    x.kv_head = x.head / group;
-    const Rows r = rows_of(cu_seqlens, T, x.sequence);
-    x.row = static_cast<int>(r.begin) + x.chunk * kStep;
-    x.rows = static_cast<int>(r.end) - x.row;
+    x.sequence = p.sequence;
+    x.head = p.head;
+    x.kv_head = p.kv_head;
+    x.start = x.step = p.start;
+    x.stop = p.stop;
+    x.steps = p.steps;
+    x.chunk = kReverse ? p.steps - 1 - p.start : p.start;
+    x.row = p.row + x.chunk * kStep;
+    x.rows = p.rows - x.chunk * kStep;
     return x;
   }
 };
@@ -119,9 +125,9 @@ struct Cursor {
   Location here;
 
   GSA_HOST_DEVICE explicit Cursor(const Line& l) : line(l), here{} {
-    if (line.total() > 0) here = line.template locate<kReverse>(0);
+    if (line.steps > 0) here = line.template locate<kReverse>(0);
   }
-  GSA_HOST_DEVICE bool inside() const { return at < line.total(); }
+  GSA_HOST_DEVICE bool inside() const { return at < line.steps; }
   GSA_HOST_DEVICE void advance() {
     ++at;
     if (here.step + 1 < here.stop) {

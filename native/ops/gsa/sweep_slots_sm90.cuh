@@ -51,6 +51,17 @@ __device__ __forceinline__ void load_fragment(Fragment& x, const float* from, co
       x[n][2 + b] = row < rows.rows ? p[8] : 0.0f;
     }
 }
+// The softmax's norms of the thread's rows (sweep_softmax_sm90.cuh). Past the end of the sequence p is 0.
+__device__ __forceinline__ void load_norms(float (&norm)[2][2], const float* from, const RowBlock& rows,
+                                           const FragmentPlace& at) {
+#pragma unroll
+  for (int n = 0; n < 2; ++n)
+#pragma unroll
+    for (int b = 0; b < 2; ++b) {
+      const int row = at.row + 8 * n + b;
+      norm[n][b] = row < rows.rows ? from[(rows.first + row * rows.stride) / kSlots] : INFINITY;
+    }
+}
 // Turned through shared memory into stores of 16 bytes this was slower (README-sm90.md): the role waits for
 // the turn.
 __device__ __forceinline__ void store_fragment(const Fragment& x, float* to, const RowBlock& rows,
@@ -102,7 +113,10 @@ struct GateSums {
 // What a block of 16 rows keeps in shared memory while the role works on it; two in turn where one barrier a
 // block is all.
 struct SlotWork {
-  float4 sums[kSub][4];  // of a row, by warp: largest logit, sum of exponentials, sum with dp
+  union {
+    float2 sums[kSub][4];              // forward, of a row, by warp: largest logit, sum of exponentials
+    alignas(16) float means[kSub][4];  // backward: sum of p dp
+  };
   int beyond[4];         // by warp: some slot is past kSafeNats
   bf16 late[kSubTile];   // what reads (reverse: what was read), decayed from the start of the block
   bf16 early[kSubTile];  // write strengths, divided by their decay from the start of the block
@@ -138,7 +152,7 @@ __device__ __forceinline__ void send_columns(const bf16* tile, bf16* to, uint64_
   const uint4 x = *reinterpret_cast<const uint4*>(tile + offset);
 #pragma unroll
   for (int rank = 0; rank < kCluster; ++rank)
-    store_async(remote_address(to + offset, rank), remote_address(ready, rank), x);
+    store_async(remote_address<kCluster>(to + offset, rank), remote_address<kCluster>(ready, rank), x);
 }
 // Decay of the whole block of rows, [slots], to every block of the cluster: a lane for each.
 template <int kCluster>
@@ -148,7 +162,7 @@ __device__ __forceinline__ void send_decay(const float (&total)[2], float* to, u
   if (rank >= kCluster) return;
 #pragma unroll
   for (int h = 0; h < 2; ++h)
-    store_async(remote_address(to + at.slot + h * 8, rank), remote_address(ready, rank),
+    store_async(remote_address<kCluster>(to + at.slot + h * 8, rank), remote_address<kCluster>(ready, rank),
                 __float_as_uint(exp2_approx(total[h])));
 }
 
@@ -264,13 +278,13 @@ __device__ __forceinline__ void send_weights(const SlotWork& w, const ExactWork&
     }
     return sum;
   };
-  const uint32_t barrier = remote_address(ready, at.warp);
+  const uint32_t barrier = remote_address<kCluster>(ready, at.warp);
 #pragma unroll
   for (int n = 0; n < 2; ++n)
 #pragma unroll
     for (int h = 0; h < 2; ++h)
-      store_async(remote_address(to + (row + h * 8) * kWeightPitch + column + 8 * n, at.warp), barrier,
-                  pack_bf16(value(n, 2 * h), value(n, 2 * h + 1)));
+      store_async(remote_address<kCluster>(to + (row + h * 8) * kWeightPitch + column + 8 * n, at.warp),
+                  barrier, pack_bf16(value(n, 2 * h), value(n, 2 * h + 1)));
 }
 
 // Whether the warp's slots need the exact pairs: the same for all of its lanes.

@@ -11,6 +11,8 @@
 // the cluster in every step only says that what was read may be overwritten.
 #pragma once
 
+#include <algorithm>
+
 #include "../../cuda/kernel.cuh"
 #include "../../cuda/launch.cuh"
 #include "../../cuda/tensor_map.h"
@@ -26,6 +28,7 @@ constexpr int kSub = 16, kSubs = kStep / kSub;  // tokens between two moves of t
 constexpr int kRole = 128;                      // threads of a role
 constexpr int kSweepThreads = 3 * kRole;
 constexpr int kSlotBarrier = 1, kInBarrier = 2, kOutBarrier = 3;  // of the roles' own threads
+constexpr int kRowsBarrier = 4;                                   // of the in and out roles
 
 constexpr int kWeightPitch = 24;  // bfloat16 between rows of the pair weights
 constexpr int kStepTile = kStep * kTile, kSubTile = kSub * kTile;
@@ -48,7 +51,7 @@ __host__ __device__ constexpr int64_t anchor_elements(int in_slice, int out_slic
   return (in_slice + out_slice) * int64_t{kSlots};
 }
 
-// States handed from cluster to cluster where a walk is cut.
+// States handed from cluster to cluster where a walk is cut, or (`ready` is NULL) there before the launch.
 struct HandOver {
   float* states;  // [cluster, block, in and out]
   int* ready;     // [cluster, block, 2], zero before the launch
@@ -202,12 +205,27 @@ struct OutState {
   }
 };
 
-// The end of a step: what the thread read may be overwritten; goes on when all threads of the cluster say so.
+// The barrier of a step, in two halves, so that no role waits for another where it need not. `read`: the
+// thread has read for the last time in this step what other threads write. `free`: all threads have in the
+// step before, so that it may be overwritten. A role says `free` once a step, then `read`, then `done`. A
+// single block has no halves.
 template <int kCluster>
-__device__ __forceinline__ void step_done() {
-  cluster_arrive<kCluster>();
-  cluster_wait<kCluster>();
-}
+struct Steps {
+  __device__ __forceinline__ Steps() {
+    if constexpr (kCluster > 1) cluster_arrive();
+  }
+  __device__ __forceinline__ void free() const {
+    if constexpr (kCluster > 1) cluster_wait();
+  }
+  __device__ __forceinline__ void read() const {
+    if constexpr (kCluster > 1) cluster_arrive();
+  }
+  __device__ __forceinline__ void done() const {
+    if constexpr (kCluster == 1) __syncthreads();
+  }
+  // After the last step: the other blocks may still store into this one's memory.
+  __device__ __forceinline__ void end() const { free(); }
+};
 
 // A state as its threads hold it: 16 bytes a thread side by side. NULL: zeros.
 template <class State>
@@ -248,8 +266,10 @@ __device__ __forceinline__ void begin_piece(State& state, const Ends& at, const 
   const float* from = at.user.start ? at.user.start + at.user_block(x) * elements + first : nullptr;
   if (x.start != 0) {
     const int64_t block = static_cast<int64_t>(at.cluster - 1) * at.blocks + at.rank;
-    if (thread == 0) wait_flag(at.over.ready + block * 2 + part);
-    named_sync<kBarrier, kRole>();
+    if (at.over.ready) {
+      if (thread == 0) wait_flag(at.over.ready + block * 2 + part);
+      named_sync<kBarrier, kRole>();
+    }
     from = at.over.states + block * elements + first;
   }
   load_state(state, from, thread);
@@ -261,7 +281,7 @@ __device__ __forceinline__ void end_piece(const State& state, const Ends& at, co
                                           bool reports) {
   const int64_t block = static_cast<int64_t>(at.cluster) * at.blocks + at.rank;
   const bool cut = x.stop != x.steps;
-  if (!cut && !(reports && at.user.end)) return;
+  if (cut ? !at.over.ready : !(reports && at.user.end)) return;
   store_state(state,
               (cut ? at.over.states + block * elements : at.user.end + at.user_block(x) * elements) + first,
               thread);
@@ -287,9 +307,11 @@ __device__ __forceinline__ void store_anchor(const State& state, bf16* to, int t
 
 // Of 16 rows: the state's answers to the block that owns them, as the thread holds them. `partial`, `ready`:
 // as they lie in this block.
+template <int kCluster>
 __device__ __forceinline__ void send_partial(const float (&out)[2][4], float* partial, uint64_t* ready,
                                              int owner, int thread) {
-  const uint32_t to = remote_address(partial + thread * 4, owner), barrier = remote_address(ready, owner);
+  const uint32_t to = remote_address<kCluster>(partial + thread * 4, owner),
+                 barrier = remote_address<kCluster>(ready, owner);
   store_async(to, barrier, out[0]);
   store_async(to + kRole * 16, barrier, out[1]);
 }
@@ -313,8 +335,10 @@ struct Pairs {
     }
   }
   // To the block that owns the rows; the address and the barrier as they lie in this one.
+  template <int kCluster>
   __device__ __forceinline__ void send(float* pairs, uint64_t* ready, int owner, int lane) const {
-    const uint32_t to = remote_address(pairs + lane * 4, owner), barrier = remote_address(ready, owner);
+    const uint32_t to = remote_address<kCluster>(pairs + lane * 4, owner),
+                   barrier = remote_address<kCluster>(ready, owner);
     store_async(to, barrier, x[0]);
     store_async(to + 32 * 16, barrier, x[1]);
   }
@@ -354,21 +378,6 @@ __device__ __forceinline__ void store_step(const bf16* tiles, const TensorMap& m
     *reinterpret_cast<uint4*>(to + r * stride + part * 8) =
         *reinterpret_cast<const uint4*>(tiles + part / 8 * kStepTile + tile_offset(r, part % 8 * 8));
   }
-}
-
-// As many clusters as fit the device, or one a walk; `a.hand_over` and `a.clusters` are filled in.
-template <int kCluster, class Arguments>
-void launch_sweep(gsa_device& device, void (*kernel)(Arguments), int bytes, int64_t walks,
-                  int64_t state_elements, Arguments& a) {
-  const int fit = cuda::clusters_that_fit<kCluster>(device, kernel, kSweepThreads, bytes);
-  a.clusters = static_cast<int>(a.cu_seqlens ? walks : std::min<int64_t>(walks, std::max(fit, 1)));
-  const int64_t blocks = static_cast<int64_t>(a.clusters) * kCluster, flags = blocks * 2 * sizeof(int);
-  const cuda::Scratch memory(device, a.cu_seqlens ? 0 : flags + blocks * state_elements * sizeof(float));
-  if (!a.cu_seqlens) {
-    a.hand_over = {memory.as<float>(), reinterpret_cast<int*>(memory.as<float>() + blocks * state_elements)};
-    cuda::fill_zero(device, a.hand_over.ready, flags);
-  }
-  cuda::launch_clusters<kCluster>(device, kernel, a.clusters, kSweepThreads, bytes, a);
 }
 
 }  // namespace gsa::sm90

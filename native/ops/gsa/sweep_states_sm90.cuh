@@ -23,11 +23,12 @@ inline UserState value_state(const slot_attention::Dims& d, const float* start, 
   return {start, end, d.V, 1, static_cast<int>(d.V)};
 }
 
-// Both states of the walks of one sweep, `in` as the first role holds it and `out` as the second.
+// Both states of the walks of one sweep, `in` as the first role holds it and `out` as the second. A state is
+// that of `group` walks: the first of them starts with it, the others with zeros, and it ends as their sum.
 class WalkStates {
  public:
   WalkStates(gsa_device& device, const slot_attention::Dims& d, const int32_t* cu_seqlens, int cluster,
-             const UserState& in, const UserState& out);
+             int group, const UserState& in, const UserState& out);
   const StateEnds& ends() const { return ends_; }
   // After the sweep. Sequences without rows hand their states through.
   void store() const;
@@ -36,7 +37,7 @@ class WalkStates {
   gsa_device& device_;
   slot_attention::Dims d_;
   const int32_t* cu_seqlens_;
-  int cluster_;
+  int cluster_, group_;
   UserState in_, out_;
   std::unique_ptr<cuda::Scratch> start_, end_;
   StateEnds ends_{};

@@ -6,16 +6,16 @@
 
 namespace gsa::sm90 {
 
-// Of the shapes that they take, those where the sweeps were measured to be the faster path: widths from 256
-// (forward alone: 128), and walks for at least half of the clusters that the device runs at once. With fewer,
-// kernels that work on all chunks of a sequence at the same time are faster. Packed documents (cu_seqlens)
+// Of the shapes that they take, those where the sweeps were measured to be the faster path: walks, one a
+// sequence and query head, for half of the clusters that the device runs at once (backward five eighths,
+// below a width of 256 three quarters). With fewer, kernels that work on all chunks of a sequence at the same
+// time are faster. Packed documents (cu_seqlens)
 // count as too few: their lengths are on the device, and one long document would be one long walk.
 bool sweep_is_faster(const gsa_device& device, const slot_attention::Dims& d, bool documents, bool backward);
 
 bool sweep_takes(const slot_attention::Dims& d, int32_t dtype);
 void sweep_fwd(gsa_device& device, const slot_attention::ChunkFwd& p);
 
-bool sweep_bwd_takes(const slot_attention::Dims& d, int32_t dtype);
 void sweep_bwd(gsa_device& device, const slot_attention::ChunkBwd& p);
 
 }  // namespace gsa::sm90

@@ -1,3 +1,4 @@
+#include "../../cpu/absmax.h"
 #include "../../cpu/parallel.h"
 #include "params.h"
 
@@ -52,6 +53,7 @@ void gsa_inputs_bwd(gsa_device&, const Args& args) {
       gate(p.dg + row * p.slots, p.ds + row * p.slots, x, dx, p.slots, 1.0f / p.normalizer);
     }
   });
+  if (p.absmax) *p.absmax = absmax_of(static_cast<const float*>(p.dx), 1, p.rows * p.row_width, 0);
 }
 
 }  // namespace gsa::cpu

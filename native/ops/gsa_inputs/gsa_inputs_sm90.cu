@@ -83,6 +83,7 @@ template <typename T, int N>
 __global__ void __launch_bounds__(kThreads)
     backward_kernel(const __grid_constant__ layer_inputs::Backward p, float inverse_normalizer) {
   const int64_t width = p.row_width;
+  float largest = 0;
   for (int64_t row = blockIdx.x; row < p.rows; row += gridDim.x) {
     for (int64_t at = threadIdx.x * N; at < width; at += kThreads * N) {
       const Pack<T, N> v = load<T, N>(static_cast<const T*>(p.x) + row * width + at);
@@ -104,9 +105,12 @@ __global__ void __launch_bounds__(kThreads)
           dx.x[e] = from_float<T>((dg.x[e] - ds.x[e] * kept) * sigmoid(-f) * inverse_normalizer);
         }
       }
+#pragma unroll
+      for (int e = 0; e < N; ++e) largest = fmaxf(largest, fabsf(to_float(dx.x[e])));
       store<T, N>(static_cast<T*>(p.dx) + row * width + at, dx);
     }
   }
+  if (p.absmax) raise_absmax(p.absmax, largest);
 }
 
 bool aligned(std::initializer_list<const void*> addresses) {
@@ -143,6 +147,7 @@ void gsa_inputs_fwd(gsa_device& device, const Args& args) {
 
 void gsa_inputs_bwd(gsa_device& device, const Args& args) {
   const layer_inputs::Backward p = layer_inputs::read_backward(args);
+  clear_absmax(device, p.absmax);
   if (p.rows == 0 || p.row_width == 0) return;
   with_float_type(p.dtype, "x", [&](auto type) {
     using T = decltype(type);

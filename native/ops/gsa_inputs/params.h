@@ -36,6 +36,7 @@ struct Backward {
   const float* ds;
   const void* x;  // [rows, row_width], as the forward read it
   void* dx;       // the same shape; may be the memory of x
+  float* absmax;  // of dx; NULL: not wanted
   float normalizer;
 };
 
@@ -102,7 +103,7 @@ inline Forward read_forward(const Args& args) {
   return p;
 }
 
-// gsa_inputs_bwd: dq dk dv dg ds x -> dx, normalizer
+// gsa_inputs_bwd: dq dk dv dg ds x -> dx absmax?, normalizer
 inline Backward read_backward(const Args& args) {
   static const char* const names[] = {"dq", "dk", "dv"};
   Backward p{};
@@ -121,6 +122,7 @@ inline Backward read_backward(const Args& args) {
   p.ds = static_cast<const float*>(args.in(4).data);
   p.x = args.in(5).data;
   p.dx = args.out(0).data;
+  p.absmax = read_absmax(args.out_optional(1));
   p.normalizer = read_normalizer(args);
   return p;
 }

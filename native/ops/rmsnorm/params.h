@@ -18,6 +18,7 @@ struct RmsNormFwd {
   void* y;               // [R, D]
   void* h;               // [R, D]; NULL: not wanted
   float* rstd;           // [R]
+  float* absmax;         // of y; NULL: not wanted
   float eps;
   bool silu;
 };
@@ -32,6 +33,7 @@ struct RmsNormBwd {
   const float* rstd;    // [R]
   void* dx;             // [R, D] gradient of x and of residual
   float* dweight;       // [D]; NULL: not wanted
+  float* absmax;        // of dx; NULL: not wanted
   bool silu;
 };
 
@@ -67,7 +69,7 @@ inline float* read_weight(const gsa_tensor* t, int64_t D, const char* name) {
   return data_or_null<float>(t);
 }
 
-// rmsnorm_fwd: x residual? weight? -> y h? rstd, eps silu
+// rmsnorm_fwd: x residual? weight? -> y h? rstd absmax?, eps silu
 inline RmsNormFwd read_rmsnorm_fwd(const Args& args) {
   const gsa_tensor& x = args.in(0);
   RmsNormFwd p{};
@@ -82,6 +84,7 @@ inline RmsNormFwd read_rmsnorm_fwd(const Args& args) {
   p.h = rows(args.out_optional(1), "h");
   expect_dense(args.out(2), GSA_FLOAT32, {p.R}, "rstd");
   p.rstd = static_cast<float*>(args.out(2).data);
+  p.absmax = read_absmax(args.out_optional(3));
   p.eps = static_cast<float>(args.attr(0));
   if (!(std::isfinite(p.eps) && p.eps >= 0))
     fail(GSA_INVALID_ARGUMENT, "Expected a finite number of at least 0 for eps but received %g",
@@ -90,7 +93,7 @@ inline RmsNormFwd read_rmsnorm_fwd(const Args& args) {
   return p;
 }
 
-// rmsnorm_bwd: dy dh? h weight? rstd -> dx dweight?, silu
+// rmsnorm_bwd: dy dh? h weight? rstd -> dx dweight? absmax?, silu
 inline RmsNormBwd read_rmsnorm_bwd(const Args& args) {
   const gsa_tensor& dy = args.in(0);
   RmsNormBwd p{};
@@ -106,6 +109,7 @@ inline RmsNormBwd read_rmsnorm_bwd(const Args& args) {
   p.rstd = static_cast<const float*>(args.in(4).data);
   p.dx = rows(&args.out(0), "dx");
   p.dweight = read_weight(args.out_optional(1), p.D, "dweight");
+  p.absmax = read_absmax(args.out_optional(2));
   p.silu = args.attr(0) != 0;
   return p;
 }

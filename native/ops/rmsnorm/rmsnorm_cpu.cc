@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "../../cpu/absmax.h"
 #include "../../cpu/parallel.h"
 #include "params.h"
 
@@ -43,6 +44,7 @@ void rmsnorm_fwd(gsa_device&, const Args& args) {
       p.rstd[r] = kernel(x + row, at(residual, row), p.weight, y + row, at(h, row), p.D, p.eps);
     }
   });
+  if (p.absmax) *p.absmax = absmax_of(y, 1, p.R * p.D, 0);
 }
 
 void rmsnorm_bwd(gsa_device&, const Args& args) {
@@ -67,6 +69,7 @@ void rmsnorm_bwd(gsa_device&, const Args& args) {
       }
     }
   });
+  if (p.absmax) *p.absmax = absmax_of(dx, 1, p.R * p.D, 0);
   if (!dweight) return;
   std::fill(dweight, dweight + p.D, 0.0f);
   for (int64_t b = 0; b < blocks; ++b)

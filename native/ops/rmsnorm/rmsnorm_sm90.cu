@@ -15,7 +15,7 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads)
     rmsnorm_fwd_kernel(const T* __restrict__ x, const T* __restrict__ residual,
                        const float* __restrict__ weight, T* __restrict__ y, T* __restrict__ h_out,
-                       float* __restrict__ rstd_out, int64_t D, float eps, bool silu) {
+                       float* __restrict__ rstd_out, float* absmax, int64_t D, float eps, bool silu) {
   __shared__ float shared[kThreads / kWarp];
   const int64_t row = static_cast<int64_t>(blockIdx.x) * D;
   float kept[kPerThread];
@@ -43,14 +43,21 @@ __global__ void __launch_bounds__(kThreads)
   }
   const float rstd = rsqrtf(block_sum<kThreads>(squares, shared) / static_cast<float>(D) + eps);
   if (threadIdx.x == 0) rstd_out[blockIdx.x] = rstd;
+  float largest = 0;
+  const auto store = [&](int64_t d, float a) {
+    const T out = from_float<T>(a * rstd * (weight ? weight[d] : 1.0f));
+    y[row + d] = out;
+    largest = fmaxf(largest, fabsf(to_float(out)));
+  };
 #pragma unroll
   for (int i = 0; i < kPerThread; ++i) {
     const int64_t d = threadIdx.x + static_cast<int64_t>(i) * kThreads;
     if (d >= D) break;
-    y[row + d] = from_float<T>(kept[i] * rstd * (weight ? weight[d] : 1.0f));
+    store(d, kept[i]);
   }
   for (int64_t d = threadIdx.x + static_cast<int64_t>(kPerThread) * kThreads; d < D; d += kThreads)
-    y[row + d] = from_float<T>(activated(load(d), silu) * rstd * (weight ? weight[d] : 1.0f));
+    store(d, activated(load(d), silu));
+  if (absmax) raise_absmax(absmax, largest);
 }
 
 // With n = a * rstd and u = dy * weight: da = rstd * (u - n * mean(u * n)), dx = da * slope(h) + dh.
@@ -58,7 +65,7 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads)
     rmsnorm_bwd_kernel(const T* __restrict__ dy, const T* __restrict__ dh, const T* __restrict__ h,
                        const float* __restrict__ weight, const float* __restrict__ rstd_in,
-                       T* __restrict__ dx, int64_t D, bool silu) {
+                       T* __restrict__ dx, float* absmax, int64_t D, bool silu) {
   __shared__ float shared[kThreads / kWarp];
   const int64_t row = static_cast<int64_t>(blockIdx.x) * D;
   const float rstd = rstd_in[blockIdx.x];
@@ -68,12 +75,16 @@ __global__ void __launch_bounds__(kThreads)
     dot += u * activated(to_float(h[row + d]), silu);
   }
   const float mean = block_sum<kThreads>(dot, shared) * rstd / static_cast<float>(D);
+  float largest = 0;
   for (int64_t d = threadIdx.x; d < D; d += kThreads) {  // the second read comes from the L1 or L2 cache
     const float hd = to_float(h[row + d]);
     const float u = to_float(dy[row + d]) * (weight ? weight[d] : 1.0f);
     const float da = rstd * (u - activated(hd, silu) * rstd * mean);
-    dx[row + d] = from_float<T>(da * slope(hd, silu) + (dh ? to_float(dh[row + d]) : 0.0f));
+    const T out = from_float<T>(da * slope(hd, silu) + (dh ? to_float(dh[row + d]) : 0.0f));
+    dx[row + d] = out;
+    largest = fmaxf(largest, fabsf(to_float(out)));
   }
+  if (absmax) raise_absmax(absmax, largest);
 }
 
 // dweight[d] = sum over rows of dy * a * rstd: blocks of rows give partial sums, a second kernel adds them in
@@ -119,18 +130,20 @@ void weight_gradient(gsa_device& device, const norm::RmsNormBwd& p) {
 
 void rmsnorm_fwd(gsa_device& device, const Args& args) {
   const norm::RmsNormFwd p = norm::read_rmsnorm_fwd(args);
+  clear_absmax(device, p.absmax);
   if (p.R == 0 || p.D == 0) return;
   with_float_type(p.dtype, "x", [&](auto type) {
     using T = decltype(type);
     if (norm_rows::forward<T>(device, p)) return;
     rmsnorm_fwd_kernel<T><<<static_cast<unsigned>(p.R), kThreads, 0, device.stream>>>(
         static_cast<const T*>(p.x), static_cast<const T*>(p.residual), p.weight, static_cast<T*>(p.y),
-        static_cast<T*>(p.h), p.rstd, p.D, p.eps, p.silu);
+        static_cast<T*>(p.h), p.rstd, p.absmax, p.D, p.eps, p.silu);
   });
 }
 
 void rmsnorm_bwd(gsa_device& device, const Args& args) {
   const norm::RmsNormBwd p = norm::read_rmsnorm_bwd(args);
+  clear_absmax(device, p.absmax);
   if (p.D == 0) return;
   with_float_type(p.dtype, "dy", [&](auto type) {
     using T = decltype(type);
@@ -138,7 +151,7 @@ void rmsnorm_bwd(gsa_device& device, const Args& args) {
     if (p.R > 0)
       rmsnorm_bwd_kernel<T><<<static_cast<unsigned>(p.R), kThreads, 0, device.stream>>>(
           static_cast<const T*>(p.dy), static_cast<const T*>(p.dh), static_cast<const T*>(p.h), p.weight,
-          p.rstd, static_cast<T*>(p.dx), p.D, p.silu);
+          p.rstd, static_cast<T*>(p.dx), p.absmax, p.D, p.silu);
     if (p.dweight) weight_gradient<T>(device, p);
   });
 }

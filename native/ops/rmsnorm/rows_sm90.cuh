@@ -81,6 +81,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(norm::RmsNormFwd p) {
   });
   const float rstd = rsqrtf(block_sum<kThreads>(squares, shared) / static_cast<float>(p.D) + p.eps);
   if (threadIdx.x == 0) p.rstd[blockIdx.x] = rstd;
+  float largest = 0;
   for_vectors<kVectors, kThreads>(per_row, [&](int i, int64_t at) {
     Vector<T> y;
     float w[N];
@@ -89,9 +90,11 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(norm::RmsNormFwd p) {
     for (int e = 0; e < N; ++e) {
       const float h = to_float(kept[i].x[e]), a = kSilu ? h * sigmoid_for<T>(h) : h;
       y.x[e] = from_float<T>(a * rstd * w[e]);
+      largest = fmaxf(largest, fabsf(to_float(y.x[e])));
     }
     (static_cast<Vector<T>*>(p.y) + row)[at] = y;
   });
+  if (p.absmax) raise_absmax(p.absmax, largest);
 }
 
 // With n = a * rstd and u = dy * weight: da = rstd * (u - n * mean(u * n)), dx = da * act'(h) + dh.
@@ -101,7 +104,7 @@ __global__ void __launch_bounds__(kThreads, kBackwardBlocks<kVectors, kThreads>)
   __shared__ float shared[kThreads / kWarp];
   constexpr int N = kLanes<T>;
   const int64_t per_row = p.D / N;
-  float w[kVectors][N], dweight[kVectors][N] = {};
+  float w[kVectors][N], dweight[kVectors][N] = {}, largest = 0;
   for_vectors<kVectors, kThreads>(per_row, [&](int i, int64_t at) { read_weights<T>(p.weight, at, w[i]); });
   for (int64_t r = blockIdx.x; r < p.R; r += gridDim.x) {
     Vector<T> dy[kVectors], h[kVectors], dh[kVectors];
@@ -131,10 +134,12 @@ __global__ void __launch_bounds__(kThreads, kBackwardBlocks<kVectors, kThreads>)
         const float da = rstd * (u - v * sg * rstd * mean);
         dx.x[e] =
             from_float<T>((kSilu ? da * silu_slope_of(v, sg) : da) + (p.dh ? to_float(dh[i].x[e]) : 0.0f));
+        largest = fmaxf(largest, fabsf(to_float(dx.x[e])));
       }
       static_cast<Vector<T>*>(p.dx)[r * per_row + at] = dx;
     });
   }
+  if (p.absmax) raise_absmax(p.absmax, largest);
   if (!partial) return;
   for_vectors<kVectors, kThreads>(per_row, [&](int i, int64_t at) {
     float* to = partial + blockIdx.x * p.D + at * N;

@@ -11,6 +11,7 @@ interface Flags {
   list?: boolean;
   budget?: boolean;
   recompute?: boolean;
+  matmul?: 'dtype' | 'fp8' | 'fp8-hybrid';
   /** True: on stdout; a string: into that file. */
   json?: boolean | string;
 }
@@ -41,6 +42,12 @@ export function command(): Command {
     )
     .option('--seconds <n>', 'time for each case (default: 1, on CUDA 0.2)', decimal(0, 3600))
     .option('--recompute', 'train: activations are made again in the backward instead of kept')
+    .addOption(
+      new Option(
+        '--matmul <mode>',
+        'train: what the products of the blocks are computed in (default: dtype)',
+      ).choices(['dtype', 'fp8', 'fp8-hybrid']),
+    )
     .option('--budget', 'train: also where the time of one step goes, op by op, beside the least it could be')
     .option('--list', 'print the shapes that this kind has without --shapes, and end')
     .option('--json [file]', 'results as JSON: on stdout, or into a file beside the table on stdout')
@@ -59,7 +66,7 @@ async function run(kind: BenchKind, flags: Flags): Promise<void> {
     output.result({ kind, shapes }, shapes.join('\n'));
     return;
   }
-  for (const flag of ['budget', 'recompute'] as const)
+  for (const flag of ['budget', 'recompute', 'matmul'] as const)
     if (flags[flag] && kind !== 'train') throw expected('the kind "train"', `--${flag}`, kind, 'bench');
   const on = device(flags.device);
   const report = await runBench(kind, {
@@ -68,6 +75,7 @@ async function run(kind: BenchKind, flags: Flags): Promise<void> {
     shapes: flags.shapes,
     budget: flags.budget,
     recompute: flags.recompute,
+    matmul: flags.matmul,
     budgetMs: (flags.seconds ?? SECONDS[on.backend]) * 1e3,
     command: ['flash-gsa', ...process.argv.slice(2)].join(' '),
   });

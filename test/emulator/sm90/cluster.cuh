@@ -7,22 +7,34 @@ namespace gsa::sm90 {
 
 template <int kCluster>
 int cluster_rank() {
-  return emulator::current->rank;
+  return kCluster == 1 ? 0 : emulator::current->rank;
 }
 template <int kCluster>
 void cluster_sync() {
-  emulator::meet(*emulator::current->cluster, kCluster * emulator::threads_of_block);
+  if constexpr (kCluster == 1)
+    __syncthreads();
+  else
+    emulator::meet(emulator::current->cluster->whole, kCluster * emulator::threads_of_block);
 }
-template <int kCluster>
-void cluster_arrive() {}
-template <int kCluster>
-void cluster_wait() {
-  cluster_sync<kCluster>();
+// The barrier in two halves has a meeting of its own; kernels use it with whole clusters only.
+inline void cluster_arrive() {
+  emulator::Meeting& m = emulator::current->cluster->halves;
+  if (++m.arrived < emulator::current->cluster->threads) return;
+  m.arrived = 0;
+  ++m.rounds;
+}
+inline void cluster_wait() {
+  const emulator::Meeting& m = emulator::current->cluster->halves;
+  emulator::current->round = emulator::current->cluster_waits++;
+  if (m.rounds != emulator::current->round) return;
+  emulator::current->waits = &m;
+  emulator::pause();
 }
 
-inline uint32_t remote_address(const void* local, int rank) {
+template <int kCluster>
+uint32_t remote_address(const void* local, int rank) {
   const emulator::Block& here = *emulator::current->block;
-  const emulator::Block& there = emulator::blocks[here.first_of_cluster + rank];
+  const emulator::Block& there = kCluster == 1 ? here : emulator::blocks[here.first_of_cluster + rank];
   const ptrdiff_t offset = static_cast<const char*>(local) - here.shared;
   if (offset < 0 || offset >= 227 * 1024) {
     std::printf("the address of something outside the block's shared memory\n");

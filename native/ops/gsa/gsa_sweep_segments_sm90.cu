@@ -1,0 +1,319 @@
+// Three kernels: the write strengths decayed to the cuts, the products of the pieces, and the states.
+#include "sweep_segments_sm90.cuh"
+
+#include "../../sm90/math.cuh"
+
+namespace gsa::sm90 {
+namespace {
+
+constexpr float kLog2E = 1.4426950408889634f;
+constexpr float kGone = -126.0f;  // exp2_approx of less is 0
+
+// What the kernels hand to one another.
+struct Work {
+  SegmentPass pass;
+  int most;         // steps of a piece
+  bf16* strengths;  // [cut, step from the cut on, tile of 64 rows x slots]
+  float* decays;    // [cut, slots] of the whole piece
+  int* used;        // [cut, group of slots] steps that are not forgotten
+};
+
+// The first piece of cluster `cut`, seen from the cut at its end.
+struct CutPiece {
+  int kv_head, state_head, sequence, start, steps;
+  int row, rows;  // first row of the step next to the cut; rows from there to the end of the sequence
+  bool cut;       // it ends in one
+  template <bool kReverse>
+  static __device__ __forceinline__ CutPiece of(const SegmentPass& a, int cut) {
+    const Line line(a.line, cut);
+    if (line.steps <= 0) return {};
+    const Location x = line.locate<kReverse>(0);
+    const int ahead = (x.stop - 1 - x.step) * (kReverse ? -kStep : kStep);
+    return {x.kv_head,        kReverse ? x.head : x.kv_head,
+            x.sequence,       x.start,
+            x.stop - x.start, x.row + ahead,
+            x.rows - ahead,   x.stop != x.steps};
+  }
+};
+
+constexpr int kGroup = 8, kGroups = kSlots / kGroup;  // slots of a block
+constexpr int kParts = 32, kPartRows = 8, kTurn = kParts * kPartRows, kDecayThreads = kGroup * kParts;
+
+// Rows count from the cut on: forward those before it, each decayed by the gates after it; in reverse those
+// after it, each decayed by the gates up to its own.
+template <bool kReverse, bool kSoftmax>
+__global__ void __launch_bounds__(kDecayThreads) decay_strengths_kernel(const Work w) {
+  auto* const sums = reinterpret_cast<float*>(block_memory());  // [2][part][slot]
+  const SegmentPass& a = w.pass;
+  const int cut = blockIdx.x / kGroups, group = blockIdx.x % kGroups;
+  const CutPiece piece = CutPiece::of<kReverse>(a, cut);
+  if (!piece.cut) return;
+  const int part = threadIdx.x / kGroup, slot = group * kGroup + threadIdx.x % kGroup;
+  const int rows = kReverse ? min(piece.steps * kStep, piece.rows) : piece.steps * kStep;
+  const int64_t base = piece.row + (kReverse ? 0 : kStep - 1);
+  bf16* const tiles = w.strengths + int64_t{cut} * w.most * kStepTile;
+  const auto place = [&](int r) {
+    return r / kStep * kStepTile + tile_offset(kReverse ? r % kStep : kStep - 1 - r % kStep, slot);
+  };
+  struct Rows {
+    float g[kPartRows], y[kPartRows];
+  };
+  const auto load = [&](int turn) {
+    Rows x;
+#pragma unroll
+    for (int i = 0; i < kPartRows; ++i) {
+      const int r = turn * kTurn + part * kPartRows + i;
+      const int64_t row = kReverse ? base + r : base - r, at = row * a.state_heads + piece.state_head;
+      x.g[i] = x.y[i] = 0.0f;
+      if (r >= rows) continue;
+      x.g[i] = kLog2E * a.g[(row * a.H + piece.kv_head) * kSlots + slot];
+      x.y[i] = a.strength[at * kSlots + slot];
+      if constexpr (kSoftmax) x.y[i] = exp2_approx(kLog2E * x.y[i] - a.norm[at]);
+    }
+    return x;
+  };
+  const int turns = (piece.steps * kStep + kTurn - 1) / kTurn;
+  float before = 0.0f;  // gates of the turns before, in units of log 2
+  int turn = 0;
+  Rows next = load(0);
+  for (; turn < turns; ++turn) {
+    float furthest = before;
+#pragma unroll
+    for (int o = 1; o < kGroup; o *= 2) furthest = fmaxf(furthest, __shfl_xor_sync(~0u, furthest, o));
+    if (furthest < kGone) break;
+    const Rows x = next;
+    if (turn + 1 < turns) next = load(turn + 1);
+    float* const of_turn = sums + turn % 2 * kDecayThreads;
+    float mine = 0.0f;
+#pragma unroll
+    for (int i = 0; i < kPartRows; ++i) mine += x.g[i];
+    of_turn[threadIdx.x] = mine;
+    __syncthreads();
+    float sum = before;
+#pragma unroll 8
+    for (int p = 0; p < kParts; ++p) {
+      const float of_part = of_turn[p * kGroup + threadIdx.x % kGroup];
+      if (p < part) sum += of_part;
+      before += of_part;
+    }
+#pragma unroll
+    for (int i = 0; i < kPartRows; ++i) {
+      const int r = turn * kTurn + part * kPartRows + i;
+      if constexpr (kReverse) sum += x.g[i];
+      if (r < piece.steps * kStep) tiles[place(r)] = __float2bfloat16_rn(x.y[i] * exp2_approx(sum));
+      if constexpr (!kReverse) sum += x.g[i];
+    }
+  }
+  if (part == 0) w.decays[cut * kSlots + slot] = exp2_approx(before);
+  if (threadIdx.x == 0) w.used[cut * kGroups + group] = min(turn * (kTurn / kStep), piece.steps);
+  // Other slots may remember more rows.
+  for (int r = turn * kTurn + part; r < piece.steps * kStep; r += kParts)
+    tiles[place(r)] = __float2bfloat16_rn(0.0f);
+}
+
+template <int kWidth>
+struct Stage {
+  bf16 rows[kWidth / kTile * kStepTile];
+  bf16 strengths[kStepTile];
+};
+constexpr int kStages = 4;
+template <int kWidth>
+struct Stages {
+  Stage<kWidth> stage[kStages];
+  uint64_t ready[kStages];
+};
+
+// state += rows^T strengths of a step.
+template <int kWidth>
+__device__ __forceinline__ void add_step(InState<kWidth>& state, const Stage<kWidth>& x, int thread) {
+  uint32_t a[kSubs][4];
+#pragma unroll
+  for (int sub = 0; sub < kSubs; ++sub)
+    load_a_trans(a[sub], x.strengths, thread / 32 * 16, sub * kSub, thread % 32);
+  wgmma_begin();
+#pragma unroll
+  for (int sub = 0; sub < kSubs; ++sub)
+    wgmma<true>(state.x, a[sub], column_operand(x.rows, sub * kSub, kStepTile));
+  wgmma_commit();
+  state.settle();
+}
+template <int kWidth>
+__device__ __forceinline__ void add_step(OutState<kWidth>& state, const Stage<kWidth>& x, int thread) {
+  uint32_t a[kWidth / 64][kSubs][4];
+#pragma unroll
+  for (int c = 0; c < kWidth / 64; ++c)
+#pragma unroll
+    for (int sub = 0; sub < kSubs; ++sub)
+      load_a_trans(a[c][sub], x.rows + c * kStepTile, thread / 32 * 16, sub * kSub, thread % 32);
+  wgmma_begin();
+#pragma unroll
+  for (int sub = 0; sub < kSubs; ++sub)
+#pragma unroll
+    for (int c = 0; c < kWidth / 64; ++c)
+      wgmma<true>(state.x[c], a[c][sub], column_operand(x.strengths, sub * kSub, kStepTile));
+  wgmma_commit();
+  state.settle();
+}
+
+// One piece's product with one block's slice of the rows, as the first state, the second, or both.
+template <bool kReverse, bool kIn, bool kOut, int kWidth>
+__device__ __forceinline__ void sum_piece(const Work& w, const CutPiece& piece, int cut, const TensorMap& map,
+                                          int64_t column, float* to) {
+  auto& x = *reinterpret_cast<Stages<kWidth>*>(block_memory());
+  const int thread = threadIdx.x;
+  int used = 0;
+  for (int i = 0; i < kGroups; ++i) used = max(used, w.used[cut * kGroups + i]);
+  used = uniform(used);
+  const bf16* const tiles = w.strengths + int64_t{cut} * w.most * kStepTile;
+  const auto load = [&](int i) {
+    if (thread != 0 || i >= used) return;
+    Stage<kWidth>& stage = x.stage[i % kStages];
+    uint64_t* ready = &x.ready[i % kStages];
+    expect_bytes(ready, (kWidth / kTile + 1) * kTileBytes);
+    load_step<kWidth>(stage.rows, map, column, piece.row + i * (kReverse ? kStep : -kStep), ready);
+    load_bytes(stage.strengths, tiles + int64_t{i} * kStepTile, kTileBytes, ready);
+  };
+  for (int i = 0; i < kStages - 1; ++i) load(i);
+  InState<kWidth> in = {};
+  OutState<kWidth> out = {};
+  for (int i = 0; i < used; ++i) {
+    if (i > 0) __syncthreads();  // nobody reads the stage of the step before
+    load(i + kStages - 1);
+    Stage<kWidth>& stage = x.stage[i % kStages];
+    wait_barrier(&x.ready[i % kStages], i / kStages % 2);
+    if constexpr (kReverse) {
+      const int rows = piece.rows - i * kStep;
+      if (uniform(rows < kStep)) {
+        clear_rows<kWidth>(stage.rows, rows, thread);
+        publish_shared();
+        __syncthreads();
+      }
+    }
+    if constexpr (kIn) add_step(in, stage, thread);
+    if constexpr (kOut) add_step(out, stage, thread);
+  }
+  if constexpr (kIn) store_state(in, to, thread);
+  if constexpr (kOut) store_state(out, to + (kIn ? kWidth * kSlots : 0), thread);
+}
+
+// A block for a piece and a block of its cluster and, forward, for one of the two states.
+template <bool kReverse, int kCluster, int kWidth>
+__global__ void __launch_bounds__(kRole) sum_pieces_kernel(const __grid_constant__ Work w) {
+  const SegmentPass& a = w.pass;
+  constexpr int kStates = kReverse ? 1 : 2;
+  const int part = blockIdx.x % kStates, block = blockIdx.x / kStates;  // of all clusters
+  const CutPiece piece = CutPiece::of<kReverse>(a, block / kCluster);
+  if (!piece.cut) return;
+  auto& x = *reinterpret_cast<Stages<kWidth>*>(block_memory());
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < kStages; ++i) init_barrier(&x.ready[i]);
+    publish_barriers();
+  }
+  __syncthreads();
+  const int cut = block / kCluster, first = block % kCluster * kWidth;
+  float* const to = a.states + int64_t{block} * 2 * kWidth * kSlots;
+  if constexpr (kReverse) {
+    sum_piece<true, true, true, kWidth>(w, piece, cut, a.in_map, piece.state_head * a.in_width + first, to);
+  } else if (part == 0) {
+    sum_piece<false, true, false, kWidth>(w, piece, cut, a.in_map, piece.state_head * a.in_width + first, to);
+  } else {
+    sum_piece<false, false, true, kWidth>(w, piece, cut, a.out_map, piece.state_head * a.out_width + first,
+                                          to + kWidth * kSlots);
+  }
+}
+
+// The states one after another: a thread has 16 bytes of one block's.
+constexpr int kAhead = 8, kMergeThreads = 128;
+template <bool kReverse, int kCluster, int kWidth>
+__global__ void __launch_bounds__(kMergeThreads) merge_pieces_kernel(const Work w) {
+  auto* const starts = reinterpret_cast<int64_t*>(block_memory());  // [cut] elements of the user's states
+  constexpr int64_t kNoCut = -1, kFromBefore = -2;
+  constexpr int kElements = 2 * kWidth * kSlots, kBlocks = kElements / 4 / kMergeThreads;
+  const SegmentPass& a = w.pass;
+  const int cuts = a.clusters - 1, rank = blockIdx.x / kBlocks;
+  const int at = blockIdx.x % kBlocks * kMergeThreads + threadIdx.x;  // among the block's 16 bytes
+  for (int cut = threadIdx.x; cut < cuts; cut += kMergeThreads) {
+    const CutPiece x = CutPiece::of<kReverse>(a, cut);
+    starts[cut] = !x.cut        ? kNoCut
+                  : x.start > 0 ? kFromBefore
+                                : ((x.sequence * a.state_heads + x.state_head) * kCluster + rank) * kElements;
+  }
+  __syncthreads();
+  // Slots of the four values, as InState and OutState hold them.
+  const bool in = at < kElements / 8;
+  const int i = at / kRole, thread = at % kRole, lane = thread % 32;
+  const int slot = in ? thread / 32 * 16 + lane / 4 : i % (kSlots / 8) * 8 + lane % 4 * 2;
+  const int other = in ? slot + 8 : slot + 1;
+  float4 state = {};
+  for (int first = 0; first < cuts; first += kAhead) {
+    float4 sum[kAhead], start[kAhead];
+    float2 decay[kAhead];
+#pragma unroll
+    for (int j = 0; j < kAhead; ++j) {
+      const int cut = first + j;
+      if (cut >= cuts || starts[cut] == kNoCut) continue;
+      sum[j] =
+          *reinterpret_cast<const float4*>(a.states + (int64_t{cut} * kCluster + rank) * kElements + 4 * at);
+      decay[j] = {w.decays[cut * kSlots + slot], w.decays[cut * kSlots + other]};
+      start[j] = starts[cut] >= 0 && a.ends.start
+                     ? *reinterpret_cast<const float4*>(a.ends.start + starts[cut] + 4 * at)
+                     : make_float4(0, 0, 0, 0);
+    }
+#pragma unroll
+    for (int j = 0; j < kAhead; ++j) {
+      const int cut = first + j;
+      if (cut >= cuts || starts[cut] == kNoCut) continue;
+      if (starts[cut] != kFromBefore) state = start[j];
+      const float d[4] = {decay[j].x, in ? decay[j].x : decay[j].y, in ? decay[j].y : decay[j].x, decay[j].y};
+      state = {d[0] * state.x + sum[j].x, d[1] * state.y + sum[j].y, d[2] * state.z + sum[j].z,
+               d[3] * state.w + sum[j].w};
+      *reinterpret_cast<float4*>(a.states + (int64_t{cut} * kCluster + rank) * kElements + 4 * at) = state;
+    }
+  }
+}
+
+template <bool kReverse, int kCluster, int kWidth>
+void launch(gsa_device& device, const Work& w) {
+  const int64_t cuts = w.pass.clusters - 1;
+  const auto decay =
+      w.pass.norm ? decay_strengths_kernel<kReverse, true> : decay_strengths_kernel<kReverse, false>;
+  cuda::launch_clusters<1>(device, decay, cuts * kGroups, kDecayThreads,
+                           static_cast<int>(2 * kDecayThreads * sizeof(float)), w);
+  cuda::launch_clusters<1>(device, sum_pieces_kernel<kReverse, kCluster, kWidth>,
+                           cuts * kCluster * (kReverse ? 1 : 2), kRole,
+                           static_cast<int>(sizeof(Stages<kWidth>)), w);
+  constexpr int kBlocks = 2 * kWidth * kSlots / 4 / kMergeThreads;
+  cuda::launch_clusters<1>(device, merge_pieces_kernel<kReverse, kCluster, kWidth>, kBlocks * kCluster,
+                           kMergeThreads, static_cast<int>(cuts * sizeof(int64_t)), w);
+}
+
+}  // namespace
+
+Cuts cut_line(const Walks& walks, int fit) {
+  const int64_t most = worthwhile(walks.steps(), std::max(fit, 1));
+  if (walks.documents.cu_seqlens) return {static_cast<int>(most), most > 1};
+  if (walks.number() >= most)
+    return {static_cast<int>(std::min<int64_t>(walks.number(), std::max(fit, 1))), false};
+  return {static_cast<int>(most), true};
+}
+
+template <bool kReverse>
+void launch_segments(gsa_device& device, const SegmentPass& a, int cluster) {
+  const int64_t cuts = a.clusters - 1;
+  const int64_t most = std::min(a.walks.steps_of_longest(), (a.walks.steps() + a.clusters - 1) / a.clusters);
+  const cuda::Scratch memory(device,
+                             cuts * (most * kTileBytes + kSlots * sizeof(float) + kGroups * sizeof(int)));
+  Work w{a, static_cast<int>(most), memory.as<bf16>(), nullptr, nullptr};
+  w.decays = reinterpret_cast<float*>(w.strengths + cuts * most * kStepTile);
+  w.used = reinterpret_cast<int*>(w.decays + cuts * kSlots);
+  const int64_t slice = a.in_width / cluster;
+  if (cluster == 4 && slice == 128) return launch<kReverse, 4, 128>(device, w);
+  if (cluster == 2 && slice == 128) return launch<kReverse, 2, 128>(device, w);
+  if (cluster == 1 && slice == 128) return launch<kReverse, 1, 128>(device, w);
+  if (cluster == 1 && slice == 64) return launch<kReverse, 1, 64>(device, w);
+  fail(GSA_INTERNAL, "No segments for width %lld in %d blocks", static_cast<long long>(a.in_width), cluster);
+}
+template void launch_segments<false>(gsa_device&, const SegmentPass&, int);
+template void launch_segments<true>(gsa_device&, const SegmentPass&, int);
+
+}  // namespace gsa::sm90
