@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import { testDevices } from '../devices.js';
 
-const SUITES = ['bfloat16', 'gsa', 'gsa-traps'];
+const SUITES = ['bfloat16', 'gsa', 'gsa-slots', 'gsa-traps'];
 
 // Test shapes are small, and small ones take another path unless this is said in the environment before the process starts.
 for (const [wanted, path] of [
@@ -37,4 +37,6 @@ for (const [wanted, path] of [
       t.is(run.status, 0, run.stdout.slice(-4000));
       t.true(taken(path!) > 0, `no call took the ${path} path`);
       if (wanted === '0') t.is(taken('sweep'), 0);
+      // Other numbers of slots than 64 are never a reason for the general path.
+      for (const M of [16, 20, 32, 128]) t.regex(log, new RegExp(`tensor-core path, bfloat16.* M ${M} `));
     });

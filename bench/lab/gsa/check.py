@@ -2,9 +2,10 @@
 """Checks the GSA ops of a CUDA backend against float64 and times them. Needs a GPU and torch; for the peer, triton and
 flash-linear-attention at $FLA_PATH.
 
-  check.py --lib gsa_cuda.so [--golden DIR] [--cases [--match TEXT]] [--time [--shapes I,J]] [--peer] [--repeats N] [--small] [--json FILE]
+  check.py --lib gsa_cuda.so [--golden DIR] [--cases] [--time [--shapes I,J]] [--peer] [--repeats N] [--small] [--json FILE]
+           [--match REGEX]   (of --cases and --small, those whose title and dtype it finds)
 """
-import argparse, json, os, sys
+import argparse, json, os, re, sys
 from pathlib import Path
 
 import torch
@@ -91,8 +92,8 @@ def golden(ops, folder, dtypes):
             compare(f'{path.stem} {dtype}', out, expected, dtype, broken)
 
 
-def draw(B, T, HQ, H, K, V, M, dtype, gates='paper', cu=None, states=False, seed=0):
-    """`states`: their size beside N(0, 1), True as 1."""
+def draw(B, T, HQ, H, K, V, M, dtype, gates='paper', cu=None, states=False, seed=0, key_state=1.0):
+    """`states`: their size beside N(0, 1), True as 1; `key_state`: that of the initial key states beside it."""
     gen = torch.Generator('cuda').manual_seed(seed)
     rand = lambda *shape: torch.randn(*shape, device='cuda', generator=gen)
     x = {n: F.silu(rand(B, T, h, w)).to(dtype) for n, h, w in (('q', HQ, K), ('k', H, K), ('v', H, V))}
@@ -109,7 +110,7 @@ def draw(B, T, HQ, H, K, V, M, dtype, gates='paper', cu=None, states=False, seed
     N = B if cu is None else len(cu) - 1
     up = {'do': rand(B, T, HQ, V).to(dtype)}
     if states:
-        x['hk0'], x['hv0'] = states * rand(N, H, K, M), states * rand(N, H, M, V)
+        x['hk0'], x['hv0'] = key_state * states * rand(N, H, K, M), states * rand(N, H, M, V)
         up['dhkT'], up['dhvT'] = states * rand(N, H, K, M), states * rand(N, H, M, V)
     return x, up
 
@@ -120,6 +121,9 @@ def cases(small):
         yield 'small', dict(B=1, T=70, HQ=2, H=2, K=64, V=128, M=64, states=True)
         yield 'small varlen', dict(B=1, T=209, HQ=2, H=1, K=64, V=64, M=64, cu=ragged, states=True)
         yield 'small odd', dict(B=1, T=19, HQ=1, H=1, K=24, V=40, M=7)
+        for M in (16, 128):
+            yield f'small M={M}', dict(B=1, T=70, HQ=2, H=2, K=64, V=128, M=M, states=True)
+            yield f'small varlen gqa M={M}', dict(B=1, T=209, HQ=2, H=1, K=64, V=64, M=M, cu=ragged, states=True)
         return
     for T in (1, 15, 16, 17, 63, 64, 65, 127, 200):
         yield f'T={T}', dict(B=2, T=T, HQ=2, H=2, K=64, V=128, M=64, states=T % 2 == 1)
@@ -151,12 +155,24 @@ def cases(small):
         yield f'gqa K=V=128 {gates}', dict(B=2, T=160, HQ=6, H=2, K=128, V=128, M=64, gates=gates, states=True)
     for width in (64, 256):
         yield f'varlen gqa K=V={width} states', dict(B=1, T=209, HQ=6, H=2, K=width, V=width, M=64, cu=ragged, states=True)
+    # Initial key states as in the package's tests: of size 1 they make logits whose rounding to bfloat16 is all that is seen.
+    for M in (16, 32, 128):
+        for T in (1, 15, 17, 63, 64, 65, 127, 200):
+            yield f'M={M} T={T}', dict(B=2, T=T, HQ=2, H=2, K=64, V=128, M=M, states=T % 2 == 1, key_state=0.3)
+        for gates in ('zero', 'forget', 'mixed', 'span5', 'span20', 'span0.5'):
+            yield f'M={M} {gates}', dict(B=1, T=160, HQ=2, H=2, K=128, V=64, M=M, gates=gates, states=True,
+                                         key_state=0.3)
+        yield f'M={M} K=V=512 states', dict(B=1, T=150, HQ=2, H=2, K=512, V=512, M=M, states=True, key_state=0.3)
+        yield f'M={M} gqa', dict(B=2, T=100, HQ=6, H=2, K=128, V=192, M=M, states=True, key_state=0.3)
+        yield f'M={M} varlen gqa', dict(B=1, T=209, HQ=4, H=2, K=64, V=64, M=M, cu=ragged, states=True, key_state=0.3)
+    for M in (4, 48, 60):
+        yield f'M={M} gqa states', dict(B=1, T=130, HQ=2, H=1, K=64, V=128, M=M, states=True, key_state=0.3)
 
 
 def check_cases(ops, dtypes, small, match):
     for seed, (label, shape) in enumerate(cases(small)):
-        if match not in label: continue
         for dtype in dtypes:
+            if not re.search(match, f'{label} {dtype}'): continue
             for scale in ((1.0,) if seed % 3 else (0.5,)):
                 x, up = draw(dtype=dtype, seed=seed, **shape)
                 out, broken = run(ops, x, up, scale, states=shape.get('states', False))
@@ -167,7 +183,8 @@ def check_cases(ops, dtypes, small, match):
 def check_repeats(ops, n):
     global failures
     for label, shape in (('T 1000 K=V=128', dict(B=2, T=1000, HQ=2, H=2, K=128, V=128, M=64)),
-                         ('gqa of 4, K=V=256', dict(B=3, T=300, HQ=8, H=2, K=256, V=256, M=64))):
+                         ('gqa of 4, K=V=256', dict(B=3, T=300, HQ=8, H=2, K=256, V=256, M=64)),
+                         *((f'M={M}', dict(B=2, T=1000, HQ=2, H=2, K=128, V=128, M=M)) for M in (128, 16))):
         x, up = draw(dtype=torch.bfloat16, states=True, **shape)
         first, same = None, True
         for i in range(n):
@@ -199,7 +216,8 @@ SHAPES = [(8, 4096, 4, 4, 512, 512, 64), (16, 2048, 4, 4, 512, 512, 64), (16, 20
           (8, 4096, 4, 4, 512, 512, 128)]
 GOALS = len(SHAPES)
 SHAPES += [(16, 2048, 16, 16, 128, 128, 64), (16, 2048, 16, 16, 64, 64, 64), (16, 2048, 8, 4, 256, 256, 64),
-           (8, 2048, 16, 2, 256, 256, 64), (8, 2048, 8, 2, 512, 512, 64)]
+           (8, 2048, 16, 2, 256, 256, 64), (8, 2048, 8, 2, 512, 512, 64),
+           (8, 4096, 4, 4, 512, 512, 32), (8, 4096, 4, 4, 512, 512, 16), (8, 2048, 32, 8, 128, 128, 128)]
 
 
 def timing(ops, shapes, peer):
@@ -254,7 +272,7 @@ def fla(ops, x, do, ours):
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument('--lib', required=True); ap.add_argument('--golden'); ap.add_argument('--cases', action='store_true')
-    ap.add_argument('--match', default='', help='only cases with this in their name')
+    ap.add_argument('--match', default='', help='regular expression: only cases in whose title and dtype it is found')
     ap.add_argument('--small', action='store_true'); ap.add_argument('--time', action='store_true')
     ap.add_argument('--shapes', default=','.join(map(str, range(GOALS))), help='indices into SHAPES'); ap.add_argument('--peer', action='store_true')
     ap.add_argument('--repeats', type=int, default=0); ap.add_argument('--json')

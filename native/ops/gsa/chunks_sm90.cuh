@@ -1,5 +1,5 @@
 // Chunks of 64 tokens: where they lie, and their states. A state before (or, backward, after) a chunk is kept
-// as bfloat16 tiles [64 channels, 64 slots], 8 KB each, key channels first.
+// as bfloat16 tiles [64 channels, 64 slots], 8 KB each, key channels first; of 128 slots, two tiles in a row.
 #pragma once
 
 #include "../../cuda/kernel.cuh"
@@ -10,8 +10,39 @@
 namespace gsa::sm90 {
 
 constexpr int kC = 64;  // tokens in a chunk
-constexpr int kM = 64;  // slots
 constexpr int kTileElements = kTile * kTile;
+
+// Kernels work on 64 or 128 places for slots. In the user's tensors rows are `M` slots long, in scratch
+// memory kPlaces. Padded: only the first M places are slots; the others have strength 0 and gate 0, so that
+// nothing enters their states, and the softmax gives them no weight.
+template <int kPlaces_, bool kPadded>
+struct Slots {
+  static constexpr int kPlaces = kPlaces_, kHalves = kPlaces / kTile;
+  int M;
+  __device__ __forceinline__ int pitch() const { return kPadded ? anew() : kPlaces; }
+  __device__ __forceinline__ bool has(int slot) const { return !kPadded || slot < anew(); }
+  // Of `rows` rows, those in which there is something at this place: all or none.
+  __device__ __forceinline__ int rows(int rows, int slot) const { return has(slot) ? rows : 0; }
+
+ private:
+  // As if it were another number each time: results kept from one use to the next cost the loops registers.
+  __device__ __forceinline__ int anew() const {
+    int count = M;
+    asm volatile("" : "+r"(count));
+    return count;
+  }
+};
+
+// Rows must be whole vectors of four floats.
+inline bool slots_fit(int64_t M) { return (M % 4 == 0 && M <= 64) || M == 128; }
+inline int64_t slot_places(int64_t M) { return M <= 64 ? 64 : 128; }
+
+// Calls body with the type of Slots that M needs.
+template <typename Body>
+void with_slots(int M, Body&& body) {
+  if (M == 64) return body(Slots<64, false>{});
+  M < 64 ? body(Slots<64, true>{}) : body(Slots<128, false>{});
+}
 
 struct Chunk {
   int64_t row;   // its first token among the B * T rows
@@ -24,8 +55,9 @@ struct Chunks {
   const Chunk* table;
   const int32_t* first;  // [N + 1] first chunk of each sequence
   int64_t count;         // places in the table: T / 64 + N with cu_seqlens, whose values stay on the device
-  const bf16* s_to_end;  // [rows, H, M] write strength times the decay up to the end of the chunk
-  const float* decay;    // [chunks, H, M] of the whole chunk
+  const bf16* s_to_end;  // [rows, H, places] write strength times the decay up to the end of the chunk
+  const float* decay;    // [chunks, H, places] of the whole chunk
+  int M;                 // slots
 };
 
 struct ChunkScratch {
@@ -42,7 +74,7 @@ struct ChunkScratch {
 // state.
 struct StateSide {
   const bf16* x;  // [rows, heads, width]
-  const bf16* y;  // [rows, heads, M]
+  const bf16* y;  // [rows, heads, places]
   int64_t width;
   const float* start;                   // NULL: zeros
   float* end;                           // NULL: not wanted
@@ -52,9 +84,9 @@ struct StateWalk {
   Chunks chunks;
   int64_t N, H, G;  // x and y have H * G heads, all of whose products enter the state of their group
   StateSide key, value;
-  bf16* tiles;       // [chunks, H, slices, 64, 64] X on arrival at each chunk
+  bf16* tiles;       // [chunks, H, slices, places / 64, 64, 64] X on arrival at each chunk
   const bf16* past;  // backward: the tiles of the forward walk, and
-  float* flow;       // [chunks, H, slices, M] their product with X on leaving the chunk, summed over channels
+  float* flow;  // [chunks, H, slices, places] their product with X on leaving the chunk, summed over channels
 };
 void walk_states(gsa_device& device, const StateWalk& walk, bool reverse);
 

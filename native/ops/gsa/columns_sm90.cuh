@@ -21,8 +21,8 @@ struct ColumnPass {
   const float *s, *g;
   ColumnSide key, value;
   const bf16* tiles;            // gradients of the states after the chunks
-  const float *p, *dok, *flow;  // [rows, HQ, M]
-  const float* start_flow;      // [chunks, H, slices, M]
+  const float *p, *dok, *flow;  // [rows, HQ, places]
+  const float* start_flow;      // [chunks, H, slices, places]
   float *ds, *dg;               // [rows, H, M]
 };
 void launch_columns(gsa_device& device, const ColumnPass& pass);

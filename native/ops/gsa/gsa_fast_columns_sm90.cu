@@ -5,38 +5,48 @@
 namespace gsa::sm90 {
 namespace {
 
-constexpr int kStages = 2;
+// Of 64 slots, two blocks share a multiprocessor; what is used at different times shares its place. Of 128,
+// one block with twice the threads has it, and a third stage.
+constexpr int blocks_per_multiprocessor(int halves) { return halves == 1 ? 2 : 1; }
 
-// Two blocks share a multiprocessor; what is used at different times shares its place.
+template <typename S>
 struct Shared {
+  static constexpr int kM = S::kPlaces, kHalves = S::kHalves, kStages = kHalves + 1;
   union {
-    bf16 stages[kStages][3][kTileElements];
+    bf16 stages[kStages][2 + kHalves][kTileElements];
     struct {  // after the loops over the channels
-      float value_scores[kC * kLd], slots[kC * kLd];
+      float value_scores[kC * kScoreLd], slots[kC * Shape<S>::kLd];
     };
   };
   union {
     struct {
-      bf16 to_end[kTileElements];      // write strengths decayed to the end of the chunk
-      bf16 weights[2][kTileElements];  // key, value side
+      bf16 to_end[kHalves * kTileElements];  // write strengths decayed to the end of the chunk
+      bf16 weights[2][kTileElements];        // key, value side
     };
-    bf16 later[2][kTableRows *
+    bf16 later[2][kHalves * kTableRows *
                   kTile];  // for block J: dok and p of later blocks' rows, decayed from the end of J
   };
   float e[kC][kM];
   float block_decay[kBlocks][kM], to_chunk_end[kBlocks][kM];  // to_chunk_end: from the end of a block
   float flow[kBlocks][kM];
-  float key_scores[kC * kLd];  // [j, i] = own_j . later_i
+  float key_scores[kC * kScoreLd];  // [j, i] = own_j . later_i
 };
-static_assert(sizeof(Shared) <= (228 * 1024 - 2 * 1024) / 2, "two blocks must fit a multiprocessor");
+template <typename S>
+constexpr bool fits() {
+  const int blocks = blocks_per_multiprocessor(S::kHalves);
+  return sizeof(Shared<S>) <= (228 * 1024 - blocks * 1024) / blocks;
+}
 
-__device__ __forceinline__ void load_decays(Shared& x, const ColumnPass& a, const Chunk& chunk, int64_t h) {
-  const BlockSlot at;
+template <typename S>
+__device__ __forceinline__ void load_decays(Shared<S>& x, const ColumnPass& a, const Chunk& chunk, int64_t h,
+                                            const S& slots) {
+  const BlockSlot<S> at;
+  const int rows = slots.rows(chunk.rows, at.slot);
   float decay = 1.0f;
 #pragma unroll
   for (int i = 0; i < kBlock; ++i) {
-    const int64_t source = ((chunk.row + at.row(i)) * a.H + h) * kM + at.slot;
-    const float step = at.row(i) < chunk.rows ? expf(a.g[source]) : 1.0f;
+    const int64_t source = ((chunk.row + at.row(i)) * a.H + h) * slots.pitch() + at.slot;
+    const float step = at.row(i) < rows ? expf(a.g[source]) : 1.0f;
     x.e[at.row(i)][at.slot] = step;
     decay *= step;
   }
@@ -47,18 +57,20 @@ __device__ __forceinline__ void load_decays(Shared& x, const ColumnPass& a, cons
   x.to_chunk_end[at.block][at.slot] = end;
 }
 
-__device__ __forceinline__ void tabulate_later(Shared& x, const ColumnPass& a, const Chunk& chunk,
+template <typename S>
+__device__ __forceinline__ void tabulate_later(Shared<S>& x, const ColumnPass& a, const Chunk& chunk,
                                                int64_t head) {
-  const BlockSlot at;
+  const BlockSlot<S> at;
   float r = 1.0f;
 #pragma unroll 4
   for (int i = 0; i < kBlock; ++i) {
-    const int64_t source = ((chunk.row + at.row(i)) * a.H * a.G + head) * kM + at.slot;
+    const int64_t source = ((chunk.row + at.row(i)) * a.H * a.G + head) * S::kPlaces + at.slot;
     const bool inside = at.row(i) < chunk.rows;
     r *= x.e[at.row(i)][at.slot];
     float dok = inside ? a.dok[source] * r : 0.0f, p = inside ? a.p[source] * r : 0.0f;
     for (int J = at.block - 1; J >= 0; --J) {
-      const int to = (rows_after(J) + (at.block - J - 1) * kBlock) * kTile + tile_offset(i, at.slot);
+      const int to = (rows_after(J) + (at.block - J - 1) * kBlock) * kTile +
+                     slot_offset<S>(i, at.slot, kTableRows * kTile);
       x.later[0][to] = __float2bfloat16_rn(dok);
       x.later[1][to] = __float2bfloat16_rn(p);
       dok *= x.block_decay[J][at.slot];
@@ -72,16 +84,20 @@ __device__ __forceinline__ void load_a_scores(uint32_t (&fa)[4], const float* sc
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const float2 v = *reinterpret_cast<const float2*>(scores + (row + lane / 4 + i % 2 * 8) * kLd + k +
+    const float2 v = *reinterpret_cast<const float2*>(scores + (row + lane / 4 + i % 2 * 8) * kScoreLd + k +
                                                       lane % 4 * 2 + i / 2 * 8);
     fa[i] = pack_bf16(v.x, v.y);
   }
 }
 
 // slots [j, m] = to_chunk_end * slots + sum over later blocks of scores [j, i] later [i, m], relative to the
-// end of j's block.
-__device__ __forceinline__ void receive_later_blocks(Shared& x) {
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, J = warp % kBlocks, half = warp / kBlocks * 32;
+// end of j's block. A warp does 16 rows of 32 slots.
+template <typename S>
+__device__ __forceinline__ void receive_later_blocks(Shared<S>& x) {
+  constexpr int kLd = Shape<S>::kLd;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, J = warp % kBlocks, first = warp / kBlocks * 32;
+  const int half = S::kHalves == 1 ? first : first % kTile;
+  const int table = S::kHalves == 1 ? 0 : first / kTile * (kTableRows * kTile);
   float acc[4][4] = {};
 #pragma unroll
   for (int side = 0; side < 2; ++side)
@@ -92,7 +108,7 @@ __device__ __forceinline__ void receive_later_blocks(Shared& x) {
       load_a_scores(fa, side ? x.value_scores : x.key_scores, J * kBlock, I * kBlock);
 #pragma unroll
       for (int t = 0; t < 2; ++t) {
-        load_b_trans(fb, x.later[side] + rows_after(J) * kTile, half + t * 16, (I - J - 1) * kBlock);
+        load_b_trans(fb, x.later[side] + table + rows_after(J) * kTile, half + t * 16, (I - J - 1) * kBlock);
         mma(acc[2 * t], fa, fb[0], fb[1]);
         mma(acc[2 * t + 1], fa, fb[2], fb[3]);
       }
@@ -101,24 +117,27 @@ __device__ __forceinline__ void receive_later_blocks(Shared& x) {
   for (int t = 0; t < 4; ++t)
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int row = J * kBlock + lane / 4 + i / 2 * 8, m = half + t * 8 + lane % 4 * 2 + i % 2;
+      const int row = J * kBlock + lane / 4 + i / 2 * 8, m = first + t * 8 + lane % 4 * 2 + i % 2;
       x.slots[row * kLd + m] = x.to_chunk_end[J][m] * x.slots[row * kLd + m] + acc[t][i];
     }
 }
 
 // What one query head gives to ds; the first finds the state's part in slots and starts the sum, the last has
 // it all.
-template <bool kFirst>
-__device__ __forceinline__ void add_strengths(Shared& x, const ColumnPass& a, const Chunk& chunk, int64_t h,
-                                              int64_t member) {
-  const BlockSlot at;
-  const auto key = [&](int i) { return ((chunk.row + at.row(i)) * a.H + h) * kM + at.slot; };
+template <typename S, bool kFirst>
+__device__ __forceinline__ void add_strengths(Shared<S>& x, const ColumnPass& a, const Chunk& chunk,
+                                              int64_t h, int64_t member, const S& slots) {
+  constexpr int kM = S::kPlaces;
+  const BlockSlot<S> at;
+  const int rows = slots.rows(chunk.rows, at.slot);
+  const int pitch = slots.pitch();
+  const auto key = [&](int i) { return ((chunk.row + at.row(i)) * a.H + h) * pitch + at.slot; };
   float ds[kBlock], step[kBlock], to_end = 1.0f;
 #pragma unroll
   for (int j = kBlock - 1; j >= 0; --j) {
     step[j] = x.e[at.row(j)][at.slot];
-    ds[j] = to_end * x.slots[at.row(j) * kLd + at.slot];
-    if (!kFirst && at.row(j) < chunk.rows) ds[j] += a.ds[key(j)];
+    ds[j] = to_end * x.slots[at.row(j) * Shape<S>::kLd + at.slot];
+    if (!kFirst && at.row(j) < rows) ds[j] += a.ds[key(j)];
     to_end *= step[j];
   }
 #pragma unroll
@@ -128,8 +147,8 @@ __device__ __forceinline__ void add_strengths(Shared& x, const ColumnPass& a, co
     float dok = inside ? a.dok[source] : 0.0f, p = inside ? a.p[source] : 0.0f;
 #pragma unroll
     for (int j = i; j >= 0; --j) {
-      ds[j] +=
-          x.key_scores[at.row(j) * kLd + at.row(i)] * dok + x.value_scores[at.row(j) * kLd + at.row(i)] * p;
+      ds[j] += x.key_scores[at.row(j) * kScoreLd + at.row(i)] * dok +
+               x.value_scores[at.row(j) * kScoreLd + at.row(i)] * p;
       dok *= step[j];
       p *= step[j];
     }
@@ -137,18 +156,21 @@ __device__ __forceinline__ void add_strengths(Shared& x, const ColumnPass& a, co
   }
 #pragma unroll
   for (int i = 0; i < kBlock; ++i)
-    if (at.row(i) < chunk.rows) a.ds[key(i)] = ds[i];
+    if (at.row(i) < rows) a.ds[key(i)] = ds[i];
 }
 
 // dg is what crosses the gate of each row: at the chunk's start the state times its gradient, then row by row
 // less what the row reads from before, plus what it wrote for after. Each thread reads the ds that it wrote.
-__device__ __forceinline__ void run_gates(Shared& x, const ColumnPass& a, const Chunk& chunk, int64_t c,
-                                          int64_t h) {
-  const BlockSlot at;
+template <typename S>
+__device__ __forceinline__ void run_gates(Shared<S>& x, const ColumnPass& a, const Chunk& chunk, int64_t c,
+                                          int64_t h, const S& slots) {
+  constexpr int kM = S::kPlaces;
+  const BlockSlot<S> at;
+  const int rows = slots.rows(chunk.rows, at.slot);
   const auto term = [&](int i) {
-    if (at.row(i) >= chunk.rows) return 0.0f;
+    if (at.row(i) >= rows) return 0.0f;
     const int64_t source = (chunk.row + at.row(i)) * a.H + h;
-    float sum = -a.s[source * kM + at.slot] * a.ds[source * kM + at.slot];
+    float sum = -a.s[source * slots.pitch() + at.slot] * a.ds[source * slots.pitch() + at.slot];
     for (int64_t member = 0; member < a.G; ++member) sum += a.flow[(source * a.G + member) * kM + at.slot];
     return sum;
   };
@@ -164,7 +186,7 @@ __device__ __forceinline__ void run_gates(Shared& x, const ColumnPass& a, const 
   for (int J = 0; J < at.block; ++J) flow -= x.flow[J][at.slot];
 #pragma unroll 4
   for (int i = 0; i < kBlock; ++i) {
-    if (at.row(i) < chunk.rows) a.dg[((chunk.row + at.row(i)) * a.H + h) * kM + at.slot] = flow;
+    if (at.row(i) < rows) a.dg[((chunk.row + at.row(i)) * a.H + h) * slots.pitch() + at.slot] = flow;
     flow -= term(i);
   }
 }
@@ -182,13 +204,15 @@ __device__ __forceinline__ uint4 add_bf16(const uint4& a, const uint4& b) {
 
 // One query head of the group. The first also takes what comes from the state; the others add to its dk, dv,
 // ds.
-template <bool kFirst>
-__device__ __forceinline__ void column_head(Shared& x, const ColumnPass& a, const Chunk& chunk, int64_t c,
+template <typename S, bool kFirst>
+__device__ __forceinline__ void column_head(Shared<S>& x, const ColumnPass& a, const Chunk& chunk, int64_t c,
                                             int64_t h, int64_t member) {
+  constexpr int kM = S::kPlaces, kHalves = S::kHalves, kThreads = Shape<S>::kThreads,
+                kStages = Shared<S>::kStages;
   const int n_key = static_cast<int>(a.key.width / kTile), n_value = static_cast<int>(a.value.width / kTile);
   const int64_t token = chunk.row * a.H + h, HQ = a.H * a.G, head = h * a.G + member,
                 query = chunk.row * HQ + head;
-  const bf16* const tiles = a.tiles + (c * a.H + h) * (n_key + n_value) * kTileElements;
+  const bf16* const tiles = a.tiles + (c * a.H + h) * (n_key + n_value) * (kHalves * kTileElements);
   const auto load = [&](int i) {
     if (i < n_key + n_value) {
       const bool key = i < n_key;
@@ -199,19 +223,32 @@ __device__ __forceinline__ void column_head(Shared& x, const ColumnPass& a, cons
       load_tile<kC, kThreads>(stage[0], side.later + query * width + j * kTile, HQ * width, chunk.rows);
       load_tile<kC, kThreads>(stage[1], side.own + token * width + j * kTile, a.H * width, chunk.rows);
       if constexpr (kFirst)
-        load_tile<kC, kThreads>(stage[2], tiles + (side.first_tile + j) * kTileElements, kTile, kTile);
+#pragma unroll
+        for (int half = 0; half < kHalves; ++half)
+          load_tile<kC, kThreads>(stage[2 + half],
+                                  tiles + ((side.first_tile + j) * kHalves + half) * kTileElements, kTile,
+                                  kTile);
     }
     copy_commit();
   };
   if constexpr (kFirst)
-    load_tile<kC, kThreads>(x.to_end, a.chunks.s_to_end + token * kM, a.H * kM, chunk.rows);
+#pragma unroll
+    for (int half = 0; half < kHalves; ++half)
+      load_tile<kC, kThreads>(x.to_end + half * kTileElements, a.chunks.s_to_end + token * kM + half * kTile,
+                              a.H * kM, chunk.rows);
   for (int side = 0; side < 2; ++side)
     load_tile<kC, kThreads>(x.weights[side],
                             (side ? a.value : a.key).weights + (c * HQ + head) * kTileElements, kTile, kTile);
   for (int i = 0; i < kStages - 1; ++i) load(i);
 
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, J = warp % kBlocks, half = warp / kBlocks * 32;
-  const bool with_state = warp >= kBlocks;
+  // A warp makes 16 rows of kColumns channels; it contracts own rows with the state of 64 slots, or with 64 /
+  // kHalves of the later rows.
+  constexpr int kColumns = 32 / kHalves;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, J = warp % kBlocks,
+            half = warp / kBlocks * kColumns;
+  const bool with_state = warp >= kBlocks * kHalves;
+  const int share = kHalves == 1 ? 0 : warp / kBlocks % kHalves;
+  const auto mine = [&](int t) { return kHalves == 1 || t % kHalves == share; };
   // Own rows times later rows, side by side; or times the state's gradient, both sides together.
   float acc[8][4] = {};
   for (int side = 0; side < 2; ++side) {
@@ -230,45 +267,50 @@ __device__ __forceinline__ void column_head(Shared& x, const ColumnPass& a, cons
         for (int t = 0; t < 4; ++t) {
           if (with_state) {
             if (!kFirst) continue;
-            load_b_trans(fb, stage[2], t * 16, k);
+            load_b_trans(fb, stage[2 + share], t * 16, k);
             mma(acc[2 * t], fa, fb[0], fb[1]);
             mma(acc[2 * t + 1], fa, fb[2], fb[3]);
-          } else if (t >= J) {
+          } else if (t >= J && mine(t)) {
             load_b(fb, stage[0], t * 16, k);
             mma(acc[2 * t], fa, fb[0], fb[1]);
             mma(acc[2 * t + 1], fa, fb[2], fb[3]);
           }
         }
       }
-      float out[4][4] = {};
+      float out[kColumns / 8][4] = {};
 #pragma unroll
-      for (int k = 0; k < 4; ++k) {
+      for (int k = 0; k < kM / 16; ++k) {
         uint32_t fa[4], fb[4];
         if constexpr (kFirst) {
-          load_a(fa, x.to_end, J * kBlock, k * 16);
+          load_a(fa, x.to_end + k / 4 * kTileElements, J * kBlock, k % 4 * 16);
 #pragma unroll
-          for (int t = 0; t < 2; ++t) {
-            load_b(fb, stage[2], half + t * 16, k * 16);
+          for (int t = 0; t < kColumns / 16; ++t) {
+            load_b(fb, stage[2 + k / 4], half + t * 16, k % 4 * 16);
             mma(out[2 * t], fa, fb[0], fb[1]);
             mma(out[2 * t + 1], fa, fb[2], fb[3]);
           }
         }
-        if (k < J) continue;
+        if (k >= 4 || k < J) continue;
         load_a_trans(fa, x.weights[side], J * kBlock, k * 16);
 #pragma unroll
-        for (int t = 0; t < 2; ++t) {
+        for (int t = 0; t < kColumns / 16; ++t) {
           load_b_trans(fb, stage[0], half + t * 16, k * 16);
           mma(out[2 * t], fa, fb[0], fb[1]);
           mma(out[2 * t + 1], fa, fb[2], fb[3]);
         }
       }
+      // Four pairs of columns a lane become eight columns of one row: of 16 columns, two rows' pairs.
 #pragma unroll
-      for (int r = 0; r < 2; ++r) {
+      for (int r = 0; r < 2 / kHalves; ++r) {
         uint32_t pairs[4];
 #pragma unroll
-        for (int t = 0; t < 4; ++t) pairs[t] = pack_bf16(out[t][2 * r], out[t][2 * r + 1]);
+        for (int t = 0; t < 4; ++t) {
+          const int tile = t % (kColumns / 8), low = r + t / (kColumns / 8);
+          pairs[t] = pack_bf16(out[tile][2 * low], out[tile][2 * low + 1]);
+        }
         const uint4 eight = gather_eight(pairs);
-        const int row = J * kBlock + r * 8 + lane / 4, column = half + lane % 4 * 8;
+        const int lower = kHalves == 1 ? r : lane % 4 / 2, eighth = kHalves == 1 ? lane % 4 : lane % 2;
+        const int row = J * kBlock + lower * 8 + lane / 4, column = half + eighth * 8;
         if (row >= chunk.rows) continue;
         uint4& to =
             *reinterpret_cast<uint4*>(part.out + (token + row * a.H) * part.width + i * kTile + column);
@@ -277,14 +319,16 @@ __device__ __forceinline__ void column_head(Shared& x, const ColumnPass& a, cons
     }
     if (side) __syncthreads();  // the stages are spent
     if (with_state && side == 0) continue;
-    float* const to = with_state ? x.slots : side ? x.value_scores : x.key_scores;
+    float* const to = with_state ? x.slots + share * kTile : side ? x.value_scores : x.key_scores;
     const float scale = with_state ? 1.0f : part.scale;
+    const int ld = with_state ? Shape<S>::kLd : kScoreLd;
 #pragma unroll
     for (int t = 0; t < 8; ++t)
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
+        if (!with_state && !mine(t / 2)) continue;
         const int row = J * kBlock + lane / 4 + r * 8, column = t * 8 + lane % 4 * 2;
-        *reinterpret_cast<float2*>(to + row * kLd + column) =
+        *reinterpret_cast<float2*>(to + row * ld + column) =
             make_float2(acc[t][2 * r] * scale, acc[t][2 * r + 1] * scale);
         acc[t][2 * r] = acc[t][2 * r + 1] = 0.0f;
       }
@@ -293,20 +337,23 @@ __device__ __forceinline__ void column_head(Shared& x, const ColumnPass& a, cons
   __syncthreads();
   receive_later_blocks(x);
   __syncthreads();
-  add_strengths<kFirst>(x, a, chunk, h, member);
+  add_strengths<S, kFirst>(x, a, chunk, h, member, S{a.chunks.M});
 }
 
 // Query head `member` of each group. The first also takes what comes from the state, the last finishes dg.
-template <bool kFirst>
-__global__ void __launch_bounds__(kThreads, 2) columns_kernel(ColumnPass a, int64_t member) {
+template <typename S, bool kFirst>
+__global__ void __launch_bounds__(Shape<S>::kThreads, blocks_per_multiprocessor(S::kHalves))
+    columns_kernel(ColumnPass a, int64_t member) {
+  static_assert(fits<S>(), "the blocks of a multiprocessor must fit its shared memory");
   extern __shared__ __align__(1024) char memory[];
-  Shared& x = *reinterpret_cast<Shared*>(memory);
+  Shared<S>& x = *reinterpret_cast<Shared<S>*>(memory);
+  const S slots{a.chunks.M};
   const int64_t c = blockIdx.x / a.H, h = blockIdx.x % a.H;
   const Chunk chunk = a.chunks.table[c];
   if (chunk.rows == 0) return;
-  load_decays(x, a, chunk, h);
-  column_head<kFirst>(x, a, chunk, c, h, member);
-  if (member == a.G - 1) run_gates(x, a, chunk, c, h);
+  load_decays(x, a, chunk, h, slots);
+  column_head<S, kFirst>(x, a, chunk, c, h, member);
+  if (member == a.G - 1) run_gates(x, a, chunk, c, h, slots);
 }
 
 }  // namespace
@@ -314,11 +361,15 @@ __global__ void __launch_bounds__(kThreads, 2) columns_kernel(ColumnPass a, int6
 void launch_columns(gsa_device& device, const ColumnPass& pass) {
   const int64_t blocks = pass.chunks.count * pass.H;
   if (blocks == 0) return;
-  for (int64_t member = 0; member < pass.G; ++member) {
-    const auto kernel = member == 0 ? columns_kernel<true> : columns_kernel<false>;
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared));
-    kernel<<<static_cast<unsigned>(blocks), kThreads, sizeof(Shared), device.stream>>>(pass, member);
-  }
+  with_slots(pass.chunks.M, [&](auto slots) {
+    using S = decltype(slots);
+    constexpr int kBytes = sizeof(Shared<S>);
+    for (int64_t member = 0; member < pass.G; ++member) {
+      const auto kernel = member == 0 ? columns_kernel<S, true> : columns_kernel<S, false>;
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+      kernel<<<static_cast<unsigned>(blocks), Shape<S>::kThreads, kBytes, device.stream>>>(pass, member);
+    }
+  });
 }
 
 }  // namespace gsa::sm90

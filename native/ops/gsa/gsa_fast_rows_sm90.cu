@@ -7,91 +7,143 @@
 namespace gsa::sm90 {
 namespace {
 
-// Two blocks share a multiprocessor, so that one loads while the other is between its products; hence the
-// thrift.
+// Of 64 slots, two blocks share a multiprocessor, so that one loads while the other is between its products;
+// hence the thrift. Of 128, one block with twice the threads has it, and a third stage.
+template <typename S>
 struct Shared {
-  bf16 stages[kRowStages][3][kTileElements];
-  Gates gates;
-  float scores[kC * kLd], slots[kC * kLd];  // scores: later p (backward), then the staging of the output
+  static constexpr int kStages = S::kHalves + 1, kStageTiles = S::kHalves + 2;
+  bf16 stages[kStages][kStageTiles][kTileElements];
+  Gates<S> gates;
+  float scores[kC * Shape<S>::kLd];  // later p (backward), then the staging of the output
+  float slots[kC * Shape<S>::kLd];
 };
-static_assert(sizeof(Shared) <= (228 * 1024 - 2 * 1024) / 2, "two blocks must fit a multiprocessor");
-
-// Between the two loops one stage is idle; these live in it. The weights take the place of the scores.
-struct Between {
-  bf16 scores_or_weights[kTileElements], from_block[kTileElements], from_chunk[kTileElements];
-};
-
-// slots = softmax(slots) over each row, ok to global memory; four threads a row. Returns the thread's 16
-// weights.
-struct RowQuarter {
-  int row = threadIdx.x / 4, quarter = threadIdx.x % 4;
-  __device__ int slot(int i) const { return i / 4 * 16 + quarter * 4 + i % 4; }
-};
-
-__device__ __forceinline__ float quad_sum(float x) {
-  x += __shfl_xor_sync(~0u, x, 1);
-  return x + __shfl_xor_sync(~0u, x, 2);
+constexpr int blocks_per_multiprocessor(int halves) { return halves == 1 ? 2 : 1; }
+template <typename S>
+constexpr bool fits() {
+  const int blocks = blocks_per_multiprocessor(S::kHalves);
+  return sizeof(Shared<S>) <= (228 * 1024 - blocks * 1024) / blocks;
 }
 
-__device__ __forceinline__ void softmax_quarter(float (&x)[16]) {
+// Between the two loops one stage is idle; these live in it. Its tiles are few: of 64 slots the weights take
+// the place of the scores; of 128 the scores that of from_block, p's weights that of from_chunk (which must
+// be stored before) and the last weights that of the float32 scores or p, then spent.
+template <typename S>
+struct Between {
+  bf16 *scores, *from_block, *from_chunk, *weights_of_p, *weights;
+  __device__ Between(Shared<S>& x, int stage) {
+    bf16(*const tiles)[kTileElements] = x.stages[stage];
+    scores = tiles[0];
+    from_block = tiles[S::kHalves == 1 ? 1 : 0];
+    from_chunk = tiles[2];
+    weights_of_p = S::kHalves == 1 ? scores : from_chunk;
+    weights = S::kHalves == 1 ? scores : reinterpret_cast<bf16*>(x.scores);
+  }
+};
+
+// A thread's 16 slots of a row, which it shares with the lanes beside it.
+template <typename S>
+struct RowPart {
+  static constexpr int kShare = Shape<S>::kShare;
+  int row = threadIdx.x / kShare, part = threadIdx.x % kShare;
+  __device__ int slot(int i) const { return (i / 4 * kShare + part) * 4 + i % 4; }
+};
+
+template <typename S>
+__device__ __forceinline__ float row_sum(float x) {
+#pragma unroll
+  for (int offset = 1; offset < Shape<S>::kShare; offset *= 2) x += __shfl_xor_sync(~0u, x, offset);
+  return x;
+}
+
+// x = softmax(x) over each row.
+template <typename S>
+__device__ __forceinline__ void softmax_part(float (&x)[16]) {
   float largest = x[0], sum = 0;
 #pragma unroll
   for (int i = 1; i < 16; ++i) largest = fmaxf(largest, x[i]);
-  largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
-  largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
+#pragma unroll
+  for (int offset = 1; offset < Shape<S>::kShare; offset *= 2)
+    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, offset));
 #pragma unroll
   for (int i = 0; i < 16; ++i) sum += x[i] = expf(x[i] - largest);
-  const float inverse = 1.0f / quad_sum(sum);
+  const float inverse = 1.0f / row_sum<S>(sum);
 #pragma unroll
   for (int i = 0; i < 16; ++i) x[i] *= inverse;
 }
 
-__device__ __forceinline__ void forward_slots(const RowPass& a, Shared& x, const Chunk& chunk, int64_t head) {
-  const RowQuarter at;
+// slots = softmax(slots), ok to global memory.
+template <typename S>
+__device__ __forceinline__ void forward_slots(const RowPass& a, Shared<S>& x, const Chunk& chunk,
+                                              int64_t head, const S& slots) {
+  constexpr int kLd = Shape<S>::kLd;
+  const RowPart<S> at;
   float p[16];
 #pragma unroll
   for (int i = 0; i < 16; ++i) p[i] = x.slots[at.row * kLd + at.slot(i)];
-  if (a.ok && at.row < chunk.rows)
 #pragma unroll
-    for (int i = 0; i < 16; i += 4)
-      *reinterpret_cast<float4*>(a.ok + ((chunk.row + at.row) * a.HQ + head) * kM + at.slot(i)) =
+  for (int i = 0; i < 16; i += 4) {
+    if (a.ok && at.row < slots.rows(chunk.rows, at.slot(i)))
+      *reinterpret_cast<float4*>(a.ok + ((chunk.row + at.row) * a.HQ + head) * slots.pitch() + at.slot(i)) =
           make_float4(p[i], p[i + 1], p[i + 2], p[i + 3]);
-  softmax_quarter(p);
+    if (!slots.has(at.slot(i))) p[i] = p[i + 1] = p[i + 2] = p[i + 3] = -INFINITY;
+  }
+  softmax_part<S>(p);
 #pragma unroll
   for (int i = 0; i < 16; ++i) x.slots[at.row * kLd + at.slot(i)] = p[i];
 }
 
 // slots holds dp: becomes dok; p goes to `scores`, whose scores are spent.
-__device__ __forceinline__ void backward_slots(const RowPass& a, Shared& x, const Chunk& chunk,
-                                               int64_t head) {
-  const RowQuarter at;
+template <typename S>
+__device__ __forceinline__ void backward_slots(const RowPass& a, Shared<S>& x, const Chunk& chunk,
+                                               int64_t head, const S& slots) {
+  constexpr int kLd = Shape<S>::kLd;
+  const RowPart<S> at;
   const bool inside = at.row < chunk.rows;
-  const int64_t base = ((chunk.row + at.row) * a.HQ + head) * kM;
+  const int64_t row = (chunk.row + at.row) * a.HQ + head, base = row * S::kPlaces;
   float ok[16], p[16], mean = 0;
 #pragma unroll
-  for (int i = 0; i < 16; ++i) p[i] = ok[i] = inside ? a.ok[base + at.slot(i)] : 0.0f;
-  softmax_quarter(p);
+  for (int i = 0; i < 16; i += 4) {
+    const bool has = slots.has(at.slot(i));
+    const float4 four =
+        inside && has ? *reinterpret_cast<const float4*>(a.ok + row * slots.pitch() + at.slot(i)) : float4{};
+    ok[i] = four.x;
+    ok[i + 1] = four.y;
+    ok[i + 2] = four.z;
+    ok[i + 3] = four.w;
+#pragma unroll
+    for (int j = i; j < i + 4; ++j) p[j] = has ? ok[j] : -INFINITY;
+  }
+  softmax_part<S>(p);
 #pragma unroll
   for (int i = 0; i < 16; ++i) mean += p[i] * x.slots[at.row * kLd + at.slot(i)];
-  mean = quad_sum(mean);
+  mean = row_sum<S>(mean);
 #pragma unroll
-  for (int i = 0; i < 16; ++i) {
-    const int slot = at.slot(i);
-    const float dp = x.slots[at.row * kLd + slot], dok = p[i] * (dp - mean);
-    x.slots[at.row * kLd + slot] = inside ? dok : 0.0f;
-    x.scores[at.row * kLd + slot] = inside ? p[i] : 0.0f;
+  for (int i = 0; i < 16; i += 4) {
+    float dok[4], flow[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const int slot = at.slot(i + j);
+      const float dp = x.slots[at.row * kLd + slot];
+      dok[j] = p[i + j] * (dp - mean);
+      flow[j] = ok[i + j] * dok[j] + p[i + j] * dp;
+      x.slots[at.row * kLd + slot] = inside ? dok[j] : 0.0f;
+      x.scores[at.row * kLd + slot] = inside ? p[i + j] : 0.0f;
+    }
     if (!inside) continue;
-    a.p[base + slot] = p[i];
-    a.dok[base + slot] = dok;
-    a.flow[base + slot] = ok[i] * dok + p[i] * dp;
+    const auto store = [&](float* to, const float* from) {
+      *reinterpret_cast<float4*>(to + base + at.slot(i)) = make_float4(from[0], from[1], from[2], from[3]);
+    };
+    store(a.p, p + i);
+    store(a.dok, dok);
+    store(a.flow, flow);
   }
 }
 
-// A tile of shared memory to rows of global memory; kPlain: 64 consecutive rows as the tile lies, for
-// load_plain.
+// A tile of shared memory to rows of global memory.
+template <int kThreads>
 __device__ __forceinline__ void store_tile(const bf16* tile, bf16* global, int64_t stride, int rows) {
 #pragma unroll
-  for (int i = 0; i < 2; ++i) {
+  for (int i = 0; i < kC * 8 / kThreads; ++i) {
     const int part = threadIdx.x + i * kThreads, row = part / 8, column = part % 8 * 8;
     if (row < rows)
       *reinterpret_cast<uint4*>(global + row * stride + column) =
@@ -99,16 +151,35 @@ __device__ __forceinline__ void store_tile(const bf16* tile, bf16* global, int64
   }
 }
 
-template <bool kBackward>
-__global__ void __launch_bounds__(kThreads, 2) rows_kernel(RowPass a) {
+template <typename S>
+__device__ __forceinline__ void store_slots(const bf16* tiles, bf16* global, int64_t heads, int rows) {
+#pragma unroll
+  for (int half = 0; half < S::kHalves; ++half)
+    store_tile<Shape<S>::kThreads>(tiles + half * kTileElements, global + half * kTile, heads * S::kPlaces,
+                                   rows);
+}
+
+template <typename S, bool kBackward>
+__global__ void __launch_bounds__(Shape<S>::kThreads, blocks_per_multiprocessor(S::kHalves))
+    rows_kernel(RowPass a) {
+  constexpr int kM = S::kPlaces, kHalves = S::kHalves, kThreads = Shape<S>::kThreads,
+                kRowStages = Shared<S>::kStages;
+  static_assert(fits<S>(), "the blocks of a multiprocessor must fit its shared memory");
   extern __shared__ __align__(1024) char memory[];
-  Shared& x = *reinterpret_cast<Shared*>(memory);
+  Shared<S>& x = *reinterpret_cast<Shared<S>*>(memory);
+  const S slots{a.chunks.M};
   const Chunk chunk = a.chunks.table[blockIdx.x / a.HQ];
   if (chunk.rows == 0) return;
   const int64_t c = blockIdx.x / a.HQ, head = blockIdx.x % a.HQ, h = head / (a.HQ / a.H);
   const int n_in = static_cast<int>(a.in_width / kTile), n_out = static_cast<int>(a.out_width / kTile);
   const int64_t query_row = chunk.row * a.HQ + head, key_row = chunk.row * a.H + h;
-  const bf16* const tiles = a.tiles + (c * a.H + h) * (n_in + n_out) * kTileElements;
+  const bf16* const tiles = a.tiles + (c * a.H + h) * (n_in + n_out) * (kHalves * kTileElements);
+  const auto load_state = [&](bf16(*stage)[kTileElements], int slice) {
+#pragma unroll
+    for (int half = 0; half < kHalves; ++half)
+      load_tile<kC, kThreads>(stage[2 + half], tiles + (slice * kHalves + half) * kTileElements, kTile,
+                              kTile);
+  };
   const auto load = [&](int i) {
     bf16(*stage)[kTileElements] = x.stages[i % kRowStages];
     if (i < n_in) {
@@ -116,24 +187,27 @@ __global__ void __launch_bounds__(kThreads, 2) rows_kernel(RowPass a) {
                               chunk.rows);
       load_tile<kC, kThreads>(stage[1], a.in_keys + key_row * a.in_width + i * kTile, a.H * a.in_width,
                               chunk.rows);
-      load_tile<kC, kThreads>(stage[2], tiles + (a.in_first + i) * kTileElements, kTile, kTile);
+      load_state(stage, a.in_first + i);
     } else if (i < n_in + n_out) {
       const int j = i - n_in;
       load_tile<kC, kThreads>(stage[1], a.out_keys + key_row * a.out_width + j * kTile, a.H * a.out_width,
                               chunk.rows);
-      load_tile<kC, kThreads>(stage[2], tiles + (a.out_first + j) * kTileElements, kTile, kTile);
+      load_state(stage, a.out_first + j);
     }
     copy_commit();
   };
   for (int i = 0; i < kRowStages - 1; ++i) load(i);
-  load_gates(x.gates, chunk, a.s, a.g, a.H, h);
+  load_gates(x.gates, chunk, a.s, a.g, a.H, h, slots);
 
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, I = warp % kBlocks;
-  const bool with_state = warp >= kBlocks;  // half the warps contract with the state, half with the rows
-  Between& y = *reinterpret_cast<Between*>(x.stages[(n_in - 1) % kRowStages]);
-  const Strengths strengths{a.s + key_row * kM, a.H * kM, chunk.rows};
+  // Half the warps contract with the state (64 slots each), half with the rows (64 / kHalves each).
+  const bool with_state = warp >= kBlocks * kHalves;
+  const int part = kHalves == 1 ? 0 : warp / kBlocks % kHalves;
+  const Between<S> y(x, (n_in - 1) % kRowStages);
+  const Strengths<S> strengths{a.s + key_row * slots.pitch(), a.H * slots.pitch(), chunk.rows, slots};
   {
     float acc[8][4] = {};
+    const auto mine = [&](int t) { return kHalves == 1 || t % kHalves == part; };
     for (int i = 0; i < n_in; ++i) {
       copy_wait<kRowStages - 2>();
       __syncthreads();
@@ -146,8 +220,8 @@ __global__ void __launch_bounds__(kThreads, 2) rows_kernel(RowPass a) {
 #pragma unroll
         for (int t = 0; t < 4; ++t) {
           if (with_state)
-            load_b_trans(fb, stage[2], t * 16, k);
-          else if (t <= I)
+            load_b_trans(fb, stage[2 + part], t * 16, k);
+          else if (t <= I && mine(t))
             load_b(fb, stage[1], t * 16, k);
           else
             continue;
@@ -157,87 +231,97 @@ __global__ void __launch_bounds__(kThreads, 2) rows_kernel(RowPass a) {
       }
     }
     __syncthreads();
-    float* const to = with_state ? x.slots : x.scores;
+    float* const to = with_state ? x.slots + part * kTile : x.scores;
+    const int ld = with_state ? Shape<S>::kLd : kScoreLd;
 #pragma unroll
     for (int t = 0; t < 8; ++t)
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
+        if (!with_state && !mine(t / 2)) continue;
         const int row = I * kBlock + lane / 4 + i * 8, column = t * 8 + lane % 4 * 2;
         const float v0 = acc[t][2 * i] * a.in_scale, v1 = acc[t][2 * i + 1] * a.in_scale;
-        *reinterpret_cast<float2*>(to + row * kLd + column) = make_float2(v0, v1);
+        *reinterpret_cast<float2*>(to + row * ld + column) = make_float2(v0, v1);
         if (!with_state)
-          *reinterpret_cast<uint32_t*>(y.scores_or_weights + tile_offset(row, column)) = pack_bf16(v0, v1);
+          *reinterpret_cast<uint32_t*>(y.scores + tile_offset(row, column)) = pack_bf16(v0, v1);
       }
   }
   __syncthreads();
-  receive_blocks(y.scores_or_weights, x.gates.past, x.gates.from_start, x.slots);
+  receive_blocks<S>(y.scores, x.gates.past, x.gates.from_start, x.slots);
   __syncthreads();
   receive_rows(x.scores, strengths, x.gates.e, x.slots);
   __syncthreads();
   if constexpr (kBackward) {
-    backward_slots(a, x, chunk, head);
+    backward_slots(a, x, chunk, head, slots);
     __syncthreads();
     const int64_t at = (c * a.HQ + head) * kTileElements;
-    decayed_tiles(x.scores, x.gates.e, x.gates.from_start, y.from_block, y.from_chunk);
+    decayed_tiles<S>(x.scores, x.gates.e, x.gates.from_start, y.from_block, y.from_chunk);
     __syncthreads();
-    pair_weights(x.scores, y.from_block, x.gates.past, strengths, x.gates.e, y.scores_or_weights);
-    store_tile(y.from_chunk, a.p_decayed + query_row * kM, a.HQ * kM, chunk.rows);
+    if (kHalves > 1) {
+      store_slots<S>(y.from_chunk, a.p_decayed + query_row * kM, a.HQ, chunk.rows);
+      __syncthreads();
+    }
+    pair_weights<S>(x.scores, y.from_block, x.gates.past, strengths, x.gates.e, y.weights_of_p);
+    if (kHalves == 1) store_slots<S>(y.from_chunk, a.p_decayed + query_row * kM, a.HQ, chunk.rows);
     __syncthreads();
-    store_tile(y.scores_or_weights, a.value_weights + at, kTile, kTile);
-    for (int i = threadIdx.x; i < kC * kLd; i += kThreads) x.slots[i] *= a.out_scale;
+    store_tile<kThreads>(y.weights_of_p, a.value_weights + at, kTile, kTile);
+    for (int i = threadIdx.x; i < kC * Shape<S>::kLd; i += kThreads) x.slots[i] *= a.out_scale;
     __syncthreads();
   } else {
-    forward_slots(a, x, chunk, head);
+    forward_slots(a, x, chunk, head, slots);
     __syncthreads();
   }
-  decayed_tiles(x.slots, x.gates.e, x.gates.from_start, y.from_block, y.from_chunk);
+  decayed_tiles<S>(x.slots, x.gates.e, x.gates.from_start, y.from_block, y.from_chunk);
   __syncthreads();
-  pair_weights(x.slots, y.from_block, x.gates.past, strengths, x.gates.e, y.scores_or_weights);
+  pair_weights<S>(x.slots, y.from_block, x.gates.past, strengths, x.gates.e, y.weights);
   __syncthreads();
   if constexpr (kBackward) {
-    store_tile(y.from_chunk, a.dok_decayed + query_row * kM, a.HQ * kM, chunk.rows);
-    store_tile(y.scores_or_weights, a.key_weights + (c * a.HQ + head) * kTileElements, kTile, kTile);
+    store_slots<S>(y.from_chunk, a.dok_decayed + query_row * kM, a.HQ, chunk.rows);
+    store_tile<kThreads>(y.weights, a.key_weights + (c * a.HQ + head) * kTileElements, kTile, kTile);
   }
 
-  uint32_t past[4][4], inside[4][4];
-  const int half = warp / kBlocks * 32;
+  // A warp makes 16 rows of kColumns channels.
+  constexpr int kPast = kM / 16, kColumns = 32 / kHalves;
+  uint32_t past[kPast][4], inside[4][4];
+  const int half = warp / kBlocks * kColumns;
 #pragma unroll
-  for (int k = 0; k < 4; ++k) {
-    load_a(past[k], y.from_chunk, I * kBlock, k * 16);
-    if (k <= I) load_a(inside[k], y.scores_or_weights, I * kBlock, k * 16);
-  }
+  for (int k = 0; k < kPast; ++k)
+    load_a(past[k], y.from_chunk + k / 4 * kTileElements, I * kBlock, k % 4 * 16);
+#pragma unroll
+  for (int k = 0; k < 4; ++k)
+    if (k <= I) load_a(inside[k], y.weights, I * kBlock, k * 16);
   bf16* const staging = reinterpret_cast<bf16*>(x.scores);
   for (int j = 0; j < n_out; ++j) {
     copy_wait<kRowStages - 2>();
     __syncthreads();
     load(n_in + j + kRowStages - 1);
     const bf16(*stage)[kTileElements] = x.stages[(n_in + j) % kRowStages];
-    float acc[4][4] = {};
+    float acc[kColumns / 8][4] = {};
 #pragma unroll
-    for (int k = 0; k < 4; ++k)
+    for (int k = 0; k < kPast; ++k)
 #pragma unroll
-      for (int t = 0; t < 2; ++t) {
+      for (int t = 0; t < kColumns / 16; ++t) {
         uint32_t fb[4];
-        load_b(fb, stage[2], half + t * 16, k * 16);
+        load_b(fb, stage[2 + k / 4], half + t * 16, k % 4 * 16);
         mma(acc[2 * t], past[k], fb[0], fb[1]);
         mma(acc[2 * t + 1], past[k], fb[2], fb[3]);
-        if (k > I) continue;
+        if (k >= 4 || k > I) continue;
         load_b_trans(fb, stage[1], half + t * 16, k * 16);
         mma(acc[2 * t], inside[k], fb[0], fb[1]);
         mma(acc[2 * t + 1], inside[k], fb[2], fb[3]);
       }
-    // The warp's 16 rows of 32 columns through shared memory, so that the stores are 16 bytes wide.
+    // The warp's rows pass through shared memory, so that the stores are 16 bytes wide.
 #pragma unroll
-    for (int t = 0; t < 4; ++t)
+    for (int t = 0; t < kColumns / 8; ++t)
 #pragma unroll
       for (int i = 0; i < 2; ++i)
         *reinterpret_cast<uint32_t*>(
             staging + tile_offset(I * kBlock + lane / 4 + i * 8, half + t * 8 + lane % 4 * 2)) =
             pack_bf16(acc[t][2 * i], acc[t][2 * i + 1]);
     __syncwarp();
+    constexpr int kParts = kColumns / 8;  // of 16 bytes in a row
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int row = I * kBlock + i * 8 + lane / 4, column = half + lane % 4 * 8;
+    for (int i = 0; i < kParts / 2; ++i) {
+      const int row = I * kBlock + i * (32 / kParts) + lane / kParts, column = half + lane % kParts * 8;
       if (row < chunk.rows)
         *reinterpret_cast<uint4*>(a.out + (query_row + row * a.HQ) * a.out_width + j * kTile + column) =
             *reinterpret_cast<const uint4*>(staging + tile_offset(row, column));
@@ -251,9 +335,13 @@ __global__ void __launch_bounds__(kThreads, 2) rows_kernel(RowPass a) {
 void launch_rows(gsa_device& device, const RowPass& pass, bool backward) {
   const int64_t blocks = pass.chunks.count * pass.HQ;
   if (blocks == 0) return;
-  const auto kernel = backward ? rows_kernel<true> : rows_kernel<false>;
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared));
-  kernel<<<static_cast<unsigned>(blocks), kThreads, sizeof(Shared), device.stream>>>(pass);
+  with_slots(pass.chunks.M, [&](auto slots) {
+    using S = decltype(slots);
+    constexpr int kBytes = sizeof(Shared<S>);
+    const auto kernel = backward ? rows_kernel<S, true> : rows_kernel<S, false>;
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+    kernel<<<static_cast<unsigned>(blocks), Shape<S>::kThreads, kBytes, device.stream>>>(pass);
+  });
 }
 
 }  // namespace gsa::sm90

@@ -17,9 +17,9 @@ using slot_attention::Inputs;
 bool fast_takes(const Dims& d, int32_t dtype) {
   const auto width = [](int64_t n) { return n % kTile == 0 && n <= 512; };
   // Chunk and block numbers are 32 bits wide.
-  const bool small =
-      d.T / kC + d.N < (int64_t{1} << 31) / (16 * d.HQ) && d.B * d.T / kC < (int64_t{1} << 31) / (16 * d.HQ);
-  return dtype == GSA_BFLOAT16 && width(d.K) && width(d.V) && d.M == kM && small;
+  const int64_t most = (int64_t{1} << 31) / (32 * d.HQ);
+  const bool small = d.T / kC + d.N < most && d.B * d.T / kC < most;
+  return dtype == GSA_BFLOAT16 && width(d.K) && width(d.V) && slots_fit(d.M) && small;
 }
 
 namespace {
@@ -30,7 +30,7 @@ StateWalk forward_states(const Dims& d, const Inputs& in, const Chunks& chunks, 
   w.N = d.N;
   w.H = d.H;
   w.G = 1;
-  w.key = {static_cast<const bf16*>(in.k), chunks.s_to_end, d.K, in.hk0, nullptr, kM, 1};
+  w.key = {static_cast<const bf16*>(in.k), chunks.s_to_end, d.K, in.hk0, nullptr, d.M, 1};
   w.value = {static_cast<const bf16*>(in.v), chunks.s_to_end, d.V, in.hv0, nullptr, 1, d.V};
   w.tiles = tiles;
   return w;
@@ -53,7 +53,7 @@ void fast_fwd(gsa_device& device, const ChunkFwd& p) {
   const Dims& d = p.dims;
   const ChunkScratch scratch(device, d, p.in);
   const Chunks& chunks = scratch.chunks;
-  const Scratch tiles(device, chunks.count * d.H * slices(d) * kTileElements * sizeof(bf16));
+  const Scratch tiles(device, chunks.count * d.H * slices(d) * slot_places(d.M) * kTile * sizeof(bf16));
   StateWalk states = forward_states(d, p.in, chunks, tiles.as<bf16>());
   states.key.end = p.hkT;
   states.value.end = p.hvT;
@@ -78,19 +78,19 @@ namespace {
 // What the backward passes hand to one another. One allocation; every part starts on 256 bytes.
 struct BackwardScratch {
   int64_t bytes = 0;
-  bf16 *tiles, *gradient_tiles;                                 // [chunks, H, slices, 64, 64]
+  bf16 *tiles, *gradient_tiles;                                 // [chunks, H, slices, places / 64, 64, 64]
   bf16 *p_decayed, *dok_decayed, *value_weights, *key_weights;  // see RowPass
   float *p, *dok, *flow, *start_flow;
 
   BackwardScratch(char* memory, const Dims& d, int64_t chunks) {
-    const int64_t slots = d.B * d.T * d.HQ * kM, state = chunks * d.H * slices(d),
-                  pairs = chunks * d.HQ * kTileElements;
+    const int64_t slots = d.B * d.T * d.HQ * slot_places(d.M),
+                  state = chunks * d.H * slices(d) * slot_places(d.M), pairs = chunks * d.HQ * kTileElements;
     const auto take = [&](auto*& field, int64_t n) {
       field = reinterpret_cast<std::remove_reference_t<decltype(field)>>(memory + bytes);
       bytes += (n * static_cast<int64_t>(sizeof(*field)) + 255) / 256 * 256;
     };
-    take(tiles, state * kTileElements);
-    take(gradient_tiles, state * kTileElements);
+    take(tiles, state * kTile);
+    take(gradient_tiles, state * kTile);
     take(p_decayed, slots);
     take(dok_decayed, slots);
     take(value_weights, pairs);
@@ -98,7 +98,7 @@ struct BackwardScratch {
     take(p, slots);
     take(dok, slots);
     take(flow, slots);
-    take(start_flow, state * kM);
+    take(start_flow, state);
   }
 };
 
@@ -131,7 +131,7 @@ void backward_states(gsa_device& device, const ChunkBwd& p, const Chunks& chunks
   const Dims& d = p.dims;
   StateWalk w = forward_states(d, p.in, chunks, x.gradient_tiles);
   w.G = d.group();
-  w.key = {static_cast<const bf16*>(p.in.q), x.dok_decayed, d.K, p.dhkT, p.dhk0, kM, 1};
+  w.key = {static_cast<const bf16*>(p.in.q), x.dok_decayed, d.K, p.dhkT, p.dhk0, d.M, 1};
   w.value = {static_cast<const bf16*>(p.d_o), x.p_decayed, d.V, p.dhvT, p.dhv0, 1, d.V};
   w.past = x.tiles;
   w.flow = x.start_flow;

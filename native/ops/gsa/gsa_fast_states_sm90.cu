@@ -51,28 +51,34 @@ __global__ void __launch_bounds__(256) chunk_table_kernel(const int32_t* cu_seql
   table[c] = {row, static_cast<int32_t>(min(rows.end - row, int64_t{kC})), static_cast<int32_t>(low)};
 }
 
-// s_to_end and decay; one block a chunk and head, a thread per slot and quarter of the rows.
+// s_to_end and decay; one block a chunk, head and 64 places of the slots, a thread per slot and quarter of
+// the rows.
+template <typename S>
 __global__ void __launch_bounds__(256) chunk_gates_kernel(const Chunk* table, const float* s, const float* g,
-                                                          int64_t H, bf16* s_to_end, float* decay) {
-  __shared__ float sums[4][kM];
-  const Chunk chunk = table[blockIdx.x / H];
+                                                          int64_t H, bf16* s_to_end, float* decay, S slots) {
+  constexpr int kM = S::kPlaces;
+  __shared__ float sums[4][kTile];
+  const unsigned block = blockIdx.x / S::kHalves;
+  const Chunk chunk = table[block / H];
   if (chunk.rows == 0) return;
-  const int64_t h = blockIdx.x % H;
-  const int m = threadIdx.x % kM, part = threadIdx.x / kM, first = part * (kC / 4);
+  const int64_t h = block % H;
+  const int place = threadIdx.x % kTile, part = threadIdx.x / kTile, first = part * (kC / 4),
+            m = blockIdx.x % S::kHalves * kTile + place;
+  const int rows = slots.rows(chunk.rows, m);
   float gate[kC / 4], strength[kC / 4], total = 0;
 #pragma unroll
   for (int i = 0; i < kC / 4; ++i) {
-    const int64_t at = ((chunk.row + first + i) * H + h) * kM + m;
-    const bool inside = first + i < chunk.rows;
+    const int64_t at = ((chunk.row + first + i) * H + h) * slots.pitch() + m;
+    const bool inside = first + i < rows;
     gate[i] = inside ? g[at] : 0.0f;
     strength[i] = inside ? s[at] : 0.0f;
     total += gate[i];
   }
-  sums[part][m] = total;
+  sums[part][place] = total;
   __syncthreads();
   float later = 0;
-  for (int i = 3; i > part; --i) later += sums[i][m];
-  if (part == 0) decay[blockIdx.x * int64_t{kM} + m] = expf(later + total);
+  for (int i = 3; i > part; --i) later += sums[i][place];
+  if (part == 0) decay[block * int64_t{kM} + m] = expf(later + total);
 #pragma unroll
   for (int i = kC / 4 - 1; i >= 0; --i) {
     if (first + i < chunk.rows)
@@ -81,24 +87,29 @@ __global__ void __launch_bounds__(256) chunk_gates_kernel(const Chunk* table, co
   }
 }
 
-// Forward, four blocks fill a multiprocessor's shared memory to the last byte: 512 heads' slices run at once.
+// One block walks 64 channels and 64 places of the slots. Forward, four blocks fill a multiprocessor's shared
+// memory to the last byte: 512 heads' slices run at once.
 constexpr int kStateThreads = 128, kStateStages = 3;
 
 template <bool kReverse>
 constexpr int state_shared_bytes() {
   return (kStateStages * (kReverse ? 3 : 2) + 1) * kTileElements * static_cast<int>(sizeof(bf16)) +
-         (kReverse ? 4 * kM * static_cast<int>(sizeof(float)) : 0);
+         (kReverse ? 4 * kTile * static_cast<int>(sizeof(float)) : 0);
 }
 
-template <bool kReverse, bool kGrouped>
+template <typename S, bool kReverse, bool kGrouped>
 __global__ void __launch_bounds__(kStateThreads, kReverse ? 3 : 4) walk_states_kernel(StateWalk a) {
   extern __shared__ __align__(1024) char memory[];
   bf16* const stages = reinterpret_cast<bf16*>(memory);
   constexpr int kStageTiles = kReverse ? 3 : 2;
   bf16* const staging = stages + kStateStages * kStageTiles * kTileElements;
   float* const sums = reinterpret_cast<float*>(staging + kTileElements);
-  const int64_t n_slices = (a.key.width + a.value.width) / kTile, slice = blockIdx.x % n_slices;
-  const int64_t h = blockIdx.x / n_slices % a.H, n = blockIdx.x / n_slices / a.H;
+  constexpr int kM = S::kPlaces, kHalves = S::kHalves;
+  const S slots{a.chunks.M};
+  // Halves of the slots side by side: they read the same rows.
+  const int64_t block = blockIdx.x / kHalves, half = blockIdx.x % kHalves;
+  const int64_t n_slices = (a.key.width + a.value.width) / kTile, slice = block % n_slices;
+  const int64_t h = block / n_slices % a.H, n = block / n_slices / a.H;
   const bool key = slice < a.key.width / kTile;
   const StateSide side = key ? a.key : a.value;
   const int64_t channel = (key ? slice : slice - a.key.width / kTile) * kTile;
@@ -106,7 +117,9 @@ __global__ void __launch_bounds__(kStateThreads, kReverse ? 3 : 4) walk_states_k
             column = lane % 4 * 2;
   const int32_t first = a.chunks.first[n], count = a.chunks.first[n + 1] - first;
   const auto chunk_at = [&](int32_t i) { return first + (kReverse ? count - 1 - i : i); };
-  const auto tile_at = [&](int64_t c) { return ((c * a.H + h) * n_slices + slice) * kTileElements; };
+  const auto tile_at = [&](int64_t c) {
+    return (((c * a.H + h) * n_slices + slice) * kHalves + half) * kTileElements;
+  };
   const int32_t G = kGrouped ? static_cast<int32_t>(a.G) : 1, items = count * G;
   // The chunks of a sequence follow one another; all but the last are full.
   const int64_t first_row = count > 0 ? a.chunks.table[first].row : 0;
@@ -118,9 +131,10 @@ __global__ void __launch_bounds__(kStateThreads, kReverse ? 3 : 4) walk_states_k
       bf16* const stage = stages + item % kStateStages * kStageTiles * kTileElements;
       const int64_t at = ((first_row + (c - first) * int64_t{kC}) * a.H + h) * G + item % G;
       load_tile<kC, kStateThreads>(stage, side.x + at * side.width + channel, a.H * G * side.width, rows);
-      load_tile<kC, kStateThreads>(stage + kTileElements, side.y + at * kM, a.H * G * kM, rows);
+      load_tile<kC, kStateThreads>(stage + kTileElements, side.y + at * kM + half * kTile, a.H * G * kM,
+                                   rows);
       if (kReverse && item % G == G - 1)
-        load_tile<kTile, kStateThreads>(stage + 2 * kTileElements, a.past + tile_at(c), kM, kTile);
+        load_tile<kTile, kStateThreads>(stage + 2 * kTileElements, a.past + tile_at(c), kTile, kTile);
     }
     copy_commit();
   };
@@ -138,7 +152,7 @@ __global__ void __launch_bounds__(kStateThreads, kReverse ? 3 : 4) walk_states_k
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       const int r = warp * 16 + j * 4 + lane / 8, x = lane % 8 * 8;
-      *reinterpret_cast<uint4*>(a.tiles + tile_at(c) + r * kM + x) =
+      *reinterpret_cast<uint4*>(a.tiles + tile_at(c) + r * kTile + x) =
           *reinterpret_cast<const uint4*>(staging + tile_offset(r, x));
     }
     __syncwarp();
@@ -151,17 +165,21 @@ __global__ void __launch_bounds__(kStateThreads, kReverse ? 3 : 4) walk_states_k
     }
   };
   const auto state_at = [&](int tile, int i) {
-    return (n * a.H + h) * side.width * kM + (channel + row + i / 2 * 8) * side.stride_channel +
-           (tile * 8 + column + i % 2) * side.stride_slot;
+    return (n * a.H + h) * side.width * slots.pitch() + (channel + row + i / 2 * 8) * side.stride_channel +
+           (half * kTile + tile * 8 + column + i % 2) * side.stride_slot;
   };
+  const auto has = [&](int tile, int i) { return slots.has(half * kTile + tile * 8 + column + i % 2); };
 #pragma unroll
   for (int t = 0; t < 8; ++t)
 #pragma unroll
-    for (int i = 0; i < 4; ++i) X[t][i] = side.start ? side.start[state_at(t, i)] : 0.0f;
+    for (int i = 0; i < 4; ++i) {
+      X[t][i] = 0.0f;
+      if (side.start && has(t, i)) X[t][i] = side.start[state_at(t, i)];
+    }
   for (int i = 0; i < kStateStages - 1; ++i) load(i);
   for (int32_t i = 0; i < items; ++i) {
     const int32_t c = chunk_at(i / G);
-    const float* decay = a.chunks.decay + (c * a.H + h) * kM + column;
+    const float* decay = a.chunks.decay + (c * a.H + h) * kM + half * kTile + column;
     float2 d[8];
 #pragma unroll
     for (int t = 0; t < 8; ++t) d[t] = *reinterpret_cast<const float2*>(decay + t * 8);
@@ -196,15 +214,15 @@ __global__ void __launch_bounds__(kStateThreads, kReverse ? 3 : 4) walk_states_k
           f1 += __shfl_xor_sync(~0u, f1, offset);
         }
         if (lane < 4) {
-          sums[warp * kM + t * 8 + column] = f0;
-          sums[warp * kM + t * 8 + column + 1] = f1;
+          sums[warp * kTile + t * 8 + column] = f0;
+          sums[warp * kTile + t * 8 + column + 1] = f1;
         }
       }
       __syncthreads();
-      if (threadIdx.x < kM) {
+      if (threadIdx.x < kTile) {
         float flow = 0;
-        for (int w = 0; w < 4; ++w) flow += sums[w * kM + threadIdx.x];
-        a.flow[((c * a.H + h) * n_slices + slice) * kM + threadIdx.x] = flow;
+        for (int w = 0; w < 4; ++w) flow += sums[w * kTile + threadIdx.x];
+        a.flow[((c * a.H + h) * n_slices + slice) * kM + half * kTile + threadIdx.x] = flow;
       }
     }
   }
@@ -212,14 +230,15 @@ __global__ void __launch_bounds__(kStateThreads, kReverse ? 3 : 4) walk_states_k
 #pragma unroll
   for (int t = 0; t < 8; ++t)
 #pragma unroll
-    for (int i = 0; i < 4; ++i) side.end[state_at(t, i)] = X[t][i];
+    for (int i = 0; i < 4; ++i)
+      if (has(t, i)) side.end[state_at(t, i)] = X[t][i];
 }
 
-template <bool kReverse, bool kGrouped>
+template <typename S, bool kReverse, bool kGrouped>
 void launch_walk(gsa_device& device, const StateWalk& a) {
-  const int64_t blocks = a.N * a.H * (a.key.width + a.value.width) / kTile;
+  const int64_t blocks = a.N * a.H * (a.key.width + a.value.width) / kTile * S::kHalves;
   if (blocks == 0) return;
-  const auto kernel = walk_states_kernel<kReverse, kGrouped>;
+  const auto kernel = walk_states_kernel<S, kReverse, kGrouped>;
   constexpr int kBytes = state_shared_bytes<kReverse>();
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   kernel<<<static_cast<unsigned>(blocks), kStateThreads, kBytes, device.stream>>>(a);
@@ -235,8 +254,9 @@ int64_t aligned(int64_t bytes) { return (bytes + 255) / 256 * 256; }
 
 ChunkScratch::ChunkScratch(gsa_device& device, const Dims& d, const slot_attention::Inputs& in)
     : memory(device, aligned(table_places(d, in.cu_seqlens != nullptr) * sizeof(Chunk)) +
-                         aligned((d.N + 1) * sizeof(int32_t)) + aligned(d.B * d.T * d.H * kM * sizeof(bf16)) +
-                         table_places(d, in.cu_seqlens != nullptr) * d.H * kM * sizeof(float)) {
+                         aligned((d.N + 1) * sizeof(int32_t)) +
+                         aligned(d.B * d.T * d.H * slot_places(d.M) * sizeof(bf16)) +
+                         table_places(d, in.cu_seqlens != nullptr) * d.H * slot_places(d.M) * sizeof(float)) {
   const int64_t places = table_places(d, in.cu_seqlens != nullptr);
   char* next = memory.as<char>();
   table = reinterpret_cast<Chunk*>(next);
@@ -244,19 +264,25 @@ ChunkScratch::ChunkScratch(gsa_device& device, const Dims& d, const slot_attenti
   first = reinterpret_cast<int32_t*>(next);
   next += aligned((d.N + 1) * sizeof(int32_t));
   s_to_end = reinterpret_cast<bf16*>(next);
-  decay = reinterpret_cast<float*>(next + aligned(d.B * d.T * d.H * kM * sizeof(bf16)));
-  chunks = {table, first, places, s_to_end, decay};
+  decay = reinterpret_cast<float*>(next + aligned(d.B * d.T * d.H * slot_places(d.M) * sizeof(bf16)));
+  chunks = {table, first, places, s_to_end, decay, static_cast<int>(d.M)};
   chunk_first_kernel<<<1, 1024, 0, device.stream>>>(in.cu_seqlens, d.T, d.N, first);
   if (places == 0) return;
   chunk_table_kernel<<<static_cast<unsigned>((places + 255) / 256), 256, 0, device.stream>>>(
       in.cu_seqlens, d.T, d.N, first, table, places);
-  chunk_gates_kernel<<<static_cast<unsigned>(places * d.H), 256, 0, device.stream>>>(table, in.s, in.g, d.H,
-                                                                                     s_to_end, decay);
+  with_slots(chunks.M, [&](auto slots) {
+    using S = decltype(slots);
+    chunk_gates_kernel<S><<<static_cast<unsigned>(places * d.H * S::kHalves), 256, 0, device.stream>>>(
+        table, in.s, in.g, d.H, s_to_end, decay, S{chunks.M});
+  });
 }
 
 void walk_states(gsa_device& device, const StateWalk& walk, bool reverse) {
-  if (!reverse) return launch_walk<false, false>(device, walk);
-  walk.G > 1 ? launch_walk<true, true>(device, walk) : launch_walk<true, false>(device, walk);
+  with_slots(walk.chunks.M, [&](auto slots) {
+    using S = decltype(slots);
+    if (!reverse) return launch_walk<S, false, false>(device, walk);
+    walk.G > 1 ? launch_walk<S, true, true>(device, walk) : launch_walk<S, true, false>(device, walk);
+  });
 }
 
 }  // namespace gsa::sm90

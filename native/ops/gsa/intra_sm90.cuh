@@ -7,12 +7,28 @@
 
 namespace gsa::sm90 {
 
-constexpr int kThreads = 256, kBlock = 16, kBlocks = kC / kBlock;
-constexpr int kLd = kM + 4;  // floats between rows of a score or slot matrix in shared memory
+constexpr int kBlock = 16, kBlocks = kC / kBlock;
+constexpr int kScoreLd = kC + 4;  // floats between rows of a score matrix in shared memory
 
-// A thread's share of [64, 64]: one slot of one block.
+// The shape of a thread block: a thread per slot and block of rows. Matrices of bfloat16 [64, slots] are
+// kHalves tiles.
+template <typename S>
+struct Shape {
+  static constexpr int kM = S::kPlaces, kHalves = S::kHalves, kThreads = kBlocks * kM;
+  static constexpr int kLd = kM + 4;      // floats between rows of a slot matrix in shared memory
+  static constexpr int kShare = kM / 16;  // threads that share a row or column, 16 slots each
+};
+// Element offset of (row, slot) in such a matrix whose tiles are `tile` elements long.
+template <typename S>
+__device__ __forceinline__ int slot_offset(int row, int slot, int tile = kTileElements) {
+  if constexpr (S::kHalves == 1) return tile_offset(row, slot);
+  return slot / kTile * tile + tile_offset(row, slot % kTile);
+}
+
+// A thread's share of [64, slots]: one slot of one block.
+template <typename S>
 struct BlockSlot {
-  int block = threadIdx.x / kM, slot = threadIdx.x % kM;
+  int block = threadIdx.x / S::kPlaces, slot = threadIdx.x % S::kPlaces;
   __device__ int row(int i) const { return block * kBlock + i; }
 };
 
@@ -24,22 +40,31 @@ constexpr int kTableRows = 96;
 
 // Write strengths of the chunk: read where they are used (the second time from a cache), zero past the
 // chunk's end.
+template <typename S>
 struct Strengths {
   const float* first;
   int64_t stride;
   int rows;
-  __device__ float at(int row, int slot) const { return row < rows ? first[row * stride + slot] : 0.0f; }
+  S slots;
+  __device__ float at(int row, int slot) const {
+    return row < slots.rows(rows, slot) ? first[row * stride + slot] : 0.0f;
+  }
   __device__ float4 four(int row, int slot) const {
-    return row < rows ? *reinterpret_cast<const float4*>(first + row * stride + slot) : float4{};
+    return row < slots.rows(rows, slot) ? *reinterpret_cast<const float4*>(first + row * stride + slot)
+                                        : float4{};
   }
 };
 
 // Sum of pairs j < i of earlier blocks: x [64, kLd] = from_start * x + a [i, j] past [j, m], relative to the
-// block's start. a is a tile [64, 64], past the table of `Gates`.
-__device__ __forceinline__ void receive_blocks(const bf16* a, const bf16* past, const float (*from_start)[kM],
-                                               float* x) {
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, I = warp % kBlocks, half = warp / kBlocks * 32;
+// block's start. a is a tile [64, 64], past the table of `Gates`. A warp does 16 rows of 32 slots.
+template <typename S>
+__device__ __forceinline__ void receive_blocks(const bf16* a, const bf16* past,
+                                               const float (*from_start)[S::kPlaces], float* x) {
+  constexpr int kLd = Shape<S>::kLd;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, I = warp % kBlocks, first = warp / kBlocks * 32;
   if (I == 0) return;
+  const int half = S::kHalves == 1 ? first : first % kTile;
+  if (S::kHalves > 1) past += first / kTile * (kTableRows * kTile);
   float acc[4][4] = {};
 #pragma unroll
   for (int J = 0; J < kBlocks - 1; ++J) {
@@ -57,16 +82,18 @@ __device__ __forceinline__ void receive_blocks(const bf16* a, const bf16* past, 
   for (int t = 0; t < 4; ++t)
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int row = I * kBlock + lane / 4 + i / 2 * 8, m = half + t * 8 + lane % 4 * 2 + i % 2;
+      const int row = I * kBlock + lane / 4 + i / 2 * 8, m = first + t * 8 + lane % 4 * 2 + i % 2;
       x[row * kLd + m] = from_start[I][m] * x[row * kLd + m] + acc[t][i];
     }
 }
 
 // Then the pairs of one block: x_i = r_i x_i + sum_{j <= i} a_ij s_j exp(g_{j+1} + ... + g_i), r the decay
 // from the block's start.
-__device__ __forceinline__ void receive_rows(const float* a, const Strengths& s, const float (*e)[kM],
-                                             float* x) {
-  const BlockSlot at;
+template <typename S>
+__device__ __forceinline__ void receive_rows(const float* a, const Strengths<S>& s,
+                                             const float (*e)[S::kPlaces], float* x) {
+  constexpr int kLd = Shape<S>::kLd;
+  const BlockSlot<S> at;
   float sum[kBlock], step[kBlock], r = 1.0f;
 #pragma unroll
   for (int i = 0; i < kBlock; ++i) {
@@ -80,7 +107,7 @@ __device__ __forceinline__ void receive_rows(const float* a, const Strengths& s,
 #pragma unroll
     for (int i = j; i < kBlock; ++i) {
       if (i > j) w *= step[i];
-      sum[i] += a[at.row(i) * kLd + at.row(j)] * w;
+      sum[i] += a[at.row(i) * kScoreLd + at.row(j)] * w;
     }
   }
 #pragma unroll
@@ -88,25 +115,30 @@ __device__ __forceinline__ void receive_rows(const float* a, const Strengths& s,
 }
 
 // x_i times the decay from its block's start and from the chunk's start, as tiles.
-__device__ __forceinline__ void decayed_tiles(const float* x, const float (*e)[kM],
-                                              const float (*from_start)[kM], bf16* from_block,
+template <typename S>
+__device__ __forceinline__ void decayed_tiles(const float* x, const float (*e)[S::kPlaces],
+                                              const float (*from_start)[S::kPlaces], bf16* from_block,
                                               bf16* from_chunk) {
-  const BlockSlot at;
+  constexpr int kLd = Shape<S>::kLd;
+  const BlockSlot<S> at;
   float r = 1.0f;
   const float start = from_start[at.block][at.slot];
 #pragma unroll
   for (int i = 0; i < kBlock; ++i) {
     r *= e[at.row(i)][at.slot];
     const float value = x[at.row(i) * kLd + at.slot] * r;
-    from_block[tile_offset(at.row(i), at.slot)] = __float2bfloat16_rn(value);
-    from_chunk[tile_offset(at.row(i), at.slot)] = __float2bfloat16_rn(value * start);
+    from_block[slot_offset<S>(at.row(i), at.slot)] = __float2bfloat16_rn(value);
+    from_chunk[slot_offset<S>(at.row(i), at.slot)] = __float2bfloat16_rn(value * start);
   }
 }
 
 // weights [i, j] = sum_m x_im s_jm exp(G_im - G_jm) for j <= i, as a tile; blocks above the diagonal are not
 // written.
+template <typename S>
 __device__ __forceinline__ void pair_weights(const float* x, const bf16* from_block, const bf16* past,
-                                             const Strengths& s, const float (*e)[kM], bf16* weights) {
+                                             const Strengths<S>& s, const float (*e)[S::kPlaces],
+                                             bf16* weights) {
+  constexpr int kM = S::kPlaces, kLd = Shape<S>::kLd, kShare = Shape<S>::kShare;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   if (warp < 6) {
     const int I = warp < 1 ? 1 : warp < 3 ? 2 : 3, J = warp - (I * (I - 1)) / 2;
@@ -114,8 +146,8 @@ __device__ __forceinline__ void pair_weights(const float* x, const bf16* from_bl
 #pragma unroll
     for (int k = 0; k < kM; k += 16) {
       uint32_t fa[4], fb[4];
-      load_a(fa, from_block, I * kBlock, k);
-      load_b(fb, past + rows_before(I) * kTile, J * kBlock, k);
+      load_a(fa, from_block + k / kTile * kTileElements, I * kBlock, k % kTile);
+      load_b(fb, past + k / kTile * (kTableRows * kTile) + rows_before(I) * kTile, J * kBlock, k % kTile);
       mma(acc[0], fa, fb[0], fb[1]);
       mma(acc[1], fa, fb[2], fb[3]);
     }
@@ -127,14 +159,15 @@ __device__ __forceinline__ void pair_weights(const float* x, const bf16* from_bl
             weights + tile_offset(I * kBlock + lane / 4 + i * 8, J * kBlock + t * 8 + lane % 4 * 2)) =
             pack_bf16(acc[t][2 * i], acc[t][2 * i + 1]);
   }
-  // Inside a block: four threads share a column j, each a quarter of the slots.
-  const int block = threadIdx.x / 64, j = threadIdx.x % 64 / 4, quarter = threadIdx.x % 4;
+  // Inside a block: kShare threads share a column j, 16 slots each.
+  const int block = threadIdx.x / (kBlock * kShare), j = threadIdx.x % (kBlock * kShare) / kShare,
+            part = threadIdx.x % kShare;
   const auto four = [&](const float* row, int t) {
-    return *reinterpret_cast<const float4*>(row + t * 16 + quarter * 4);
+    return *reinterpret_cast<const float4*>(row + (t * kShare + part) * 4);
   };
   float4 w[4];
 #pragma unroll
-  for (int t = 0; t < 4; ++t) w[t] = s.four(block * kBlock + j, t * 16 + quarter * 4);
+  for (int t = 0; t < 4; ++t) w[t] = s.four(block * kBlock + j, (t * kShare + part) * 4);
 #pragma unroll 4
   for (int i = 0; i < kBlock; ++i) {
     const int row = block * kBlock + i;
@@ -153,28 +186,33 @@ __device__ __forceinline__ void pair_weights(const float* x, const bf16* from_bl
         sum += p.x * w[t].x + p.y * w[t].y + p.z * w[t].z + p.w * w[t].w;
       }
     }
-    sum += __shfl_xor_sync(~0u, sum, 1);
-    sum += __shfl_xor_sync(~0u, sum, 2);
-    if (quarter == 0) weights[tile_offset(row, block * kBlock + j)] = __float2bfloat16_rn(sum);
+#pragma unroll
+    for (int offset = 1; offset < kShare; offset *= 2) sum += __shfl_xor_sync(~0u, sum, offset);
+    if (part == 0) weights[tile_offset(row, block * kBlock + j)] = __float2bfloat16_rn(sum);
   }
 }
 
 // Gates of the chunk in shared memory, and the write strengths as later blocks see them.
+template <typename S>
 struct Gates {
+  static constexpr int kM = S::kPlaces;
   float e[kC][kM];                                          // exp(g); past the chunk's end 1
   float block_decay[kBlocks][kM], from_start[kBlocks][kM];  // from_start: up to the start of a block
-  bf16 past[kTableRows * kTile];  // for block I: s_j decayed to the start of I, j in earlier blocks
+  bf16 past[S::kHalves * kTableRows *
+            kTile];  // for block I: s_j decayed to the start of I, j in earlier blocks
 };
 
 // Ends with a barrier.
-__device__ __forceinline__ void load_gates(Gates& x, const Chunk& chunk, const float* s, const float* g,
-                                           int64_t H, int64_t h) {
-  const BlockSlot at;
+template <typename S>
+__device__ __forceinline__ void load_gates(Gates<S>& x, const Chunk& chunk, const float* s, const float* g,
+                                           int64_t H, int64_t h, const S& slots) {
+  const BlockSlot<S> at;
+  const int rows = slots.rows(chunk.rows, at.slot);
   float decay = 1.0f, strength[kBlock], step[kBlock];
 #pragma unroll
   for (int i = 0; i < kBlock; ++i) {
-    const int64_t source = ((chunk.row + at.row(i)) * H + h) * kM + at.slot;
-    const bool inside = at.row(i) < chunk.rows;
+    const int64_t source = ((chunk.row + at.row(i)) * H + h) * slots.pitch() + at.slot;
+    const bool inside = at.row(i) < rows;
     strength[i] = inside ? s[source] : 0.0f;
     step[i] = inside ? expf(g[source]) : 1.0f;
   }
@@ -193,7 +231,8 @@ __device__ __forceinline__ void load_gates(Gates& x, const Chunk& chunk, const f
   for (int i = kBlock - 1; i >= 0; --i) {
     float value = strength[i] * later;
     for (int I = at.block + 1; I < kBlocks; ++I) {
-      x.past[rows_before(I) * kTile + tile_offset(at.row(i), at.slot)] = __float2bfloat16_rn(value);
+      x.past[rows_before(I) * kTile + slot_offset<S>(at.row(i), at.slot, kTableRows * kTile)] =
+          __float2bfloat16_rn(value);
       value *= x.block_decay[I][at.slot];
     }
     later *= step[i];

@@ -6,8 +6,6 @@
 
 namespace gsa::sm90 {
 
-constexpr int kRowStages = 2;
-
 struct RowPass {
   Chunks chunks;
   int64_t HQ, H;
@@ -22,9 +20,9 @@ struct RowPass {
   bf16* out;
   float* ok;  // [rows, HQ, M] forward: written unless NULL; backward: read
   // Backward, written:
-  float *p, *dok;                 // [rows, HQ, M]
-  float* flow;                    // [rows, HQ, M] ok * dok + p * dp
-  bf16 *p_decayed, *dok_decayed;  // [rows, HQ, M] times the decay from the chunk's start (and out_scale)
+  float *p, *dok;                 // [rows, HQ, places]
+  float* flow;                    // [rows, HQ, places] ok * dok + p * dp
+  bf16 *p_decayed, *dok_decayed;  // [rows, HQ, places] times the decay from the chunk's start (and out_scale)
   bf16 *value_weights,
       *key_weights;  // [chunks, HQ, 64, 64] weights with which row i reads row j; lower blocks only
 };
