@@ -319,15 +319,18 @@ void launch(gsa_device& device, const Work& w) {
 Cuts cut_line(const Walks& walks, int fit) {
   const int64_t most = worthwhile(walks.steps(), std::max(fit, 1));
   if (walks.documents.cu_seqlens) return {static_cast<int>(most), most > 1};
-  if (walks.number() >= most)
-    return {static_cast<int>(std::min<int64_t>(walks.number(), std::max(fit, 1))), false};
-  return {static_cast<int>(most), true};
+  // The states cost up to three quarters of what a forward sweep does, where gates keep everything.
+  if (3 * walks.number() <= 2 * most) return {static_cast<int>(most), true};
+  return {static_cast<int>(std::min<int64_t>(walks.number(), std::max(fit, 1))), false};
 }
 
 template <bool kReverse>
 void launch_segments(gsa_device& device, const SegmentPass& a, int cluster) {
   const int64_t cuts = a.clusters - 1;
-  const int64_t most = std::min(a.walks.steps_of_longest(), (a.walks.steps() + a.clusters - 1) / a.clusters);
+  // Of documents there may be fewer steps, for fewer clusters: as many as are worthwhile, of less than twice
+  // the least.
+  const int64_t each = (a.walks.steps() + a.clusters - 1) / a.clusters;
+  const int64_t most = std::min(a.walks.steps_of_longest(), std::max(each, 2 * kLeastSteps));
   const cuda::Scratch memory(device,
                              cuts * (most * kTileBytes + kSlots * sizeof(float) + kGroups * sizeof(int)));
   Work w{a, static_cast<int>(most), memory.as<bf16>(), nullptr, nullptr};
