@@ -71,8 +71,11 @@ __global__ void __launch_bounds__(kDecayThreads) decay_strengths_kernel(const Wo
       const int64_t row = kReverse ? base + r : base - r, at = row * a.state_heads + piece.state_head;
       x.g[i] = x.y[i] = {0.0f, 0.0f};
       if (r >= rows) continue;
-      x.g[i] = *reinterpret_cast<const float2*>(a.g + (row * a.H + piece.kv_head) * kSlots + slot);
-      x.y[i] = *reinterpret_cast<const float2*>(a.strength + at * kSlots + slot);
+      // Not as float2: tensors of the user need not lie at a multiple of 8 bytes.
+      const float *g = a.g + (row * a.H + piece.kv_head) * kSlots + slot,
+                  *y = a.strength + at * kSlots + slot;
+      x.g[i] = {g[0], g[1]};
+      x.y[i] = {y[0], y[1]};
       if constexpr (kSoftmax) {
         const float norm = a.norm[at];
         x.y[i] = {exp2_approx(kLog2E * x.y[i].x - norm), exp2_approx(kLog2E * x.y[i].y - norm)};
