@@ -5,7 +5,7 @@ flash-linear-attention at $FLA_PATH.
   check.py --lib gsa_cuda.so [--golden DIR] [--cases] [--time [--shapes I,J]] [--peer] [--repeats N] [--small] [--json FILE]
            [--match REGEX]   (of --cases and --small, those whose title and dtype it finds)
 """
-import argparse, json, os, re, sys
+import argparse, json, math, os, random, re, sys
 from pathlib import Path
 
 import torch
@@ -146,6 +146,16 @@ def cases(small):
     yield 'K=V=256 states varlen', dict(B=1, T=209, HQ=2, H=2, K=256, V=256, M=64, cu=ragged, states=True)
     for gates in ('forget', 'mixed', 'span6', 'span20'):
         yield f'K=V=512 {gates}', dict(B=1, T=160, HQ=1, H=1, K=512, V=512, M=64, gates=gates, states=True)
+    # Fewer walks than clusters: the states at the cuts are computed before the sweep.
+    few = [0, 0, 700, 700, 716, 1300, 1300]
+    for K in (64, 128, 256, 512):
+        yield f'K=V={K} T=1000, a walk', dict(B=1, T=1000, HQ=1, H=1, K=K, V=K, M=64, states=True)
+        yield f'K=V={K} long documents', dict(B=1, T=1300, HQ=1, H=1, K=K, V=K, M=64, cu=few, states=True)
+    yield 'K=V=256 T=3000, a walk', dict(B=1, T=3000, HQ=1, H=1, K=256, V=256, M=64, states=True)
+    for gates in ('zero', 'forget', 'mixed', 'span0.5', 'span6', 'span20'):
+        yield f'K=V=128 T=900 {gates}', dict(B=1, T=900, HQ=2, H=2, K=128, V=128, M=64, gates=gates)
+    yield 'gqa K=V=128 T=700', dict(B=1, T=700, HQ=4, H=2, K=128, V=128, M=64, states=True)
+    yield 'K=V=64 documents of 10', dict(B=1, T=1000, HQ=2, H=2, K=64, V=64, M=64, cu=[*range(0, 1001, 10)] + [1000] * 50)
     yield 'gqa K=V=512', dict(B=1, T=200, HQ=3, H=1, K=512, V=512, M=64)
     yield 'varlen gqa', dict(B=1, T=209, HQ=4, H=2, K=64, V=64, M=64, cu=ragged)
     for G, width, T in ((3, 64, 130), (4, 64, 65), (3, 128, 200), (4, 128, 17), (3, 256, 150), (4, 256, 64), (4, 512, 130)):
@@ -220,16 +230,25 @@ SHAPES += [(16, 2048, 16, 16, 128, 128, 64), (16, 2048, 16, 16, 64, 64, 64), (16
            (8, 4096, 4, 4, 512, 512, 32), (8, 4096, 4, 4, 512, 512, 16), (8, 2048, 32, 8, 128, 128, 128)]
 
 
-def timing(ops, shapes, peer):
+def documents(total=32768, low=16, high=8192, seed=1):
+    """Offsets of documents whose lengths are uniform in their logarithm."""
+    draw_length, cu = random.Random(seed), [0]
+    while cu[-1] < total:
+        cu.append(min(cu[-1] + int(math.exp(draw_length.uniform(math.log(low), math.log(high)))), total))
+    return cu
+
+
+def timing(ops, shapes, peer, gates='paper', cu=None):
     for B, T, HQ, H, K, V, M in shapes:
-        x, up = draw(B, T, HQ, H, K, V, M, torch.bfloat16)
-        head = [x[n] for n in GRADS] + [None] * 3
+        x, up = draw(B, T, HQ, H, K, V, M, torch.bfloat16, gates, cu)
+        head = [x[n] for n in GRADS] + [None, None, x.get('cu_seqlens')]
         o = torch.empty(B, T, HQ, V, dtype=torch.bfloat16, device='cuda')
         ok = torch.empty(B, T, HQ, M, device='cuda')
         grads = [torch.empty_like(x[n]) for n in GRADS]
         fwd = ops.prepare('gsa_chunk_fwd', head, [o, ok, None, None], [1.0])
         bwd = ops.prepare('gsa_chunk_bwd', head + [ok, up['do'], None, None], grads + [None, None], [1.0])
-        row = dict(B=B, T=T, HQ=HQ, H=H, K=K, V=V, M=M, fwd_ms=median_ms(ops, fwd))
+        row = dict(B=B, T=T, HQ=HQ, H=H, K=K, V=V, M=M, gates=gates, documents=len(cu or [0]) - 1,
+                   fwd_ms=median_ms(ops, fwd))
         def both():
             fwd(); bwd()
         row['fwdbwd_ms'] = median_ms(ops, both)
@@ -260,9 +279,10 @@ def fla(ops, x, do, ours):
     from fla.ops.gsa import chunk_gsa
     G = x['q'].shape[2] // x['k'].shape[2]
     t = [x[n].to(torch.bfloat16).requires_grad_() for n in GRADS]
+    packed = dict(cu_seqlens=x['cu_seqlens'].long()) if 'cu_seqlens' in x else {}
     def fwd():
-        with torch.no_grad(): return chunk_gsa(*t, scale=1.0)[0]
-    def both(): return torch.autograd.grad(chunk_gsa(*t, scale=1.0)[0], t, do)
+        with torch.no_grad(): return chunk_gsa(*t, scale=1.0, **packed)[0]
+    def both(): return torch.autograd.grad(chunk_gsa(*t, scale=1.0, **packed)[0], t, do)
     theirs = dict(zip(['o', 'dq', 'dk', 'dv', 'ds', 'dg'], [fwd(), *both()]))
     difference = {n: float(f'{relative(ours[n].float(), theirs[n].double()):.2e}') for n in theirs}
     return dict(fla_fwd_ms=median_ms(ops, fwd), fla_fwdbwd_ms=median_ms(ops, both),
@@ -275,6 +295,8 @@ def main():
     ap.add_argument('--match', default='', help='regular expression: only cases in whose title and dtype it is found')
     ap.add_argument('--small', action='store_true'); ap.add_argument('--time', action='store_true')
     ap.add_argument('--shapes', default=','.join(map(str, range(GOALS))), help='indices into SHAPES'); ap.add_argument('--peer', action='store_true')
+    ap.add_argument('--gates', default='paper', help='of what is timed')
+    ap.add_argument('--documents', action='store_true', help='the tokens of what is timed packed as documents of 16..8192')
     ap.add_argument('--repeats', type=int, default=0); ap.add_argument('--json')
     a = ap.parse_args()
     if a.peer: sys.path.insert(0, os.environ['FLA_PATH'])
@@ -283,7 +305,10 @@ def main():
     if a.cases or a.small: check_cases(ops, dtypes, a.small, a.match)
     if a.repeats: check_repeats(ops, a.repeats)
     if a.peer: accuracy(ops)
-    if a.time: timing(ops, [SHAPES[int(i)] for i in a.shapes.split(',')], a.peer)
+    if a.time:
+        for i in a.shapes.split(','):
+            shape = SHAPES[int(i)]
+            timing(ops, [shape], a.peer, a.gates, documents(shape[1]) if a.documents else None)
     if a.json: Path(a.json).write_text(json.dumps(dict(gpu=torch.cuda.get_device_name(), results=results), indent=1))
     print('failures:', failures)
     sys.exit(failures > 0)

@@ -36,27 +36,32 @@ struct CutPiece {
   }
 };
 
-constexpr int kGroup = 8, kGroups = kSlots / kGroup;  // slots of a block
-constexpr int kParts = 32, kPartRows = 8, kTurn = kParts * kPartRows, kDecayThreads = kGroup * kParts;
+constexpr int kGroup = 16, kGroups = kSlots / kGroup;  // slots of a block: 32 bytes of a tile's row
+constexpr int kSlotPairs = kGroup / 2, kPartRows = 8, kDecayThreads = 512,
+              kParts = kDecayThreads / kSlotPairs;
+constexpr int kTurn = kParts * kPartRows, kDecayWarps = kDecayThreads / 32;
+
+__device__ __forceinline__ float2 operator+(float2 a, float2 b) { return {a.x + b.x, a.y + b.y}; }
+__device__ __forceinline__ float2 from_lane(float2 x, int mask) {
+  return {__shfl_xor_sync(~0u, x.x, mask), __shfl_xor_sync(~0u, x.y, mask)};
+}
 
 // Rows count from the cut on: forward those before it, each decayed by the gates after it; in reverse those
-// after it, each decayed by the gates up to its own.
+// after it, each decayed by the gates up to its own. A thread has two slots of 8 rows in every turn.
 template <bool kReverse, bool kSoftmax>
 __global__ void __launch_bounds__(kDecayThreads) decay_strengths_kernel(const Work w) {
-  auto* const sums = reinterpret_cast<float*>(block_memory());  // [2][part][slot]
+  auto* const sums = reinterpret_cast<float2*>(block_memory());  // [2][warp][pair of slots]
   const SegmentPass& a = w.pass;
   const int cut = blockIdx.x / kGroups, group = blockIdx.x % kGroups;
   const CutPiece piece = CutPiece::of<kReverse>(a, cut);
   if (!piece.cut) return;
-  const int part = threadIdx.x / kGroup, slot = group * kGroup + threadIdx.x % kGroup;
-  const int rows = kReverse ? min(piece.steps * kStep, piece.rows) : piece.steps * kStep;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, pair = threadIdx.x % kSlotPairs;
+  const int part = threadIdx.x / kSlotPairs, slot = group * kGroup + 2 * pair;
+  const int all = piece.steps * kStep, rows = kReverse ? min(all, piece.rows) : all;
   const int64_t base = piece.row + (kReverse ? 0 : kStep - 1);
   bf16* const tiles = w.strengths + int64_t{cut} * w.most * kStepTile;
-  const auto place = [&](int r) {
-    return r / kStep * kStepTile + tile_offset(kReverse ? r % kStep : kStep - 1 - r % kStep, slot);
-  };
   struct Rows {
-    float g[kPartRows], y[kPartRows];
+    float2 g[kPartRows], y[kPartRows];
   };
   const auto load = [&](int turn) {
     Rows x;
@@ -64,51 +69,67 @@ __global__ void __launch_bounds__(kDecayThreads) decay_strengths_kernel(const Wo
     for (int i = 0; i < kPartRows; ++i) {
       const int r = turn * kTurn + part * kPartRows + i;
       const int64_t row = kReverse ? base + r : base - r, at = row * a.state_heads + piece.state_head;
-      x.g[i] = x.y[i] = 0.0f;
+      x.g[i] = x.y[i] = {0.0f, 0.0f};
       if (r >= rows) continue;
-      x.g[i] = kLog2E * a.g[(row * a.H + piece.kv_head) * kSlots + slot];
-      x.y[i] = a.strength[at * kSlots + slot];
-      if constexpr (kSoftmax) x.y[i] = exp2_approx(kLog2E * x.y[i] - a.norm[at]);
+      // Not as float2: tensors of the user need not lie at a multiple of 8 bytes.
+      const float *g = a.g + (row * a.H + piece.kv_head) * kSlots + slot,
+                  *y = a.strength + at * kSlots + slot;
+      x.g[i] = {g[0], g[1]};
+      x.y[i] = {y[0], y[1]};
+      if constexpr (kSoftmax) {
+        const float norm = a.norm[at];
+        x.y[i] = {exp2_approx(kLog2E * x.y[i].x - norm), exp2_approx(kLog2E * x.y[i].y - norm)};
+      }
     }
     return x;
   };
-  const int turns = (piece.steps * kStep + kTurn - 1) / kTurn;
-  float before = 0.0f;  // gates of the turns before, in units of log 2
+  const int turns = (all + kTurn - 1) / kTurn;
+  float2 before = {0.0f, 0.0f};  // gates of the turns before, in units of log 2
   int turn = 0;
   Rows next = load(0);
   for (; turn < turns; ++turn) {
-    float furthest = before;
+    float furthest = fmaxf(before.x, before.y);
 #pragma unroll
-    for (int o = 1; o < kGroup; o *= 2) furthest = fmaxf(furthest, __shfl_xor_sync(~0u, furthest, o));
+    for (int o = 1; o < kSlotPairs; o *= 2) furthest = fmaxf(furthest, __shfl_xor_sync(~0u, furthest, o));
     if (furthest < kGone) break;
-    const Rows x = next;
+    Rows x = next;
     if (turn + 1 < turns) next = load(turn + 1);
-    float* const of_turn = sums + turn % 2 * kDecayThreads;
-    float mine = 0.0f;
+    float2 mine = {0.0f, 0.0f};
 #pragma unroll
-    for (int i = 0; i < kPartRows; ++i) mine += x.g[i];
-    of_turn[threadIdx.x] = mine;
-    __syncthreads();
-    float sum = before;
-#pragma unroll 8
-    for (int p = 0; p < kParts; ++p) {
-      const float of_part = of_turn[p * kGroup + threadIdx.x % kGroup];
-      if (p < part) sum += of_part;
-      before += of_part;
+    for (int i = 0; i < kPartRows; ++i) {
+      x.g[i] = {kLog2E * x.g[i].x, kLog2E * x.g[i].y};
+      mine = mine + x.g[i];
     }
+    // Of the four parts of the warp, then of the warps.
+    const float2 neighbour = from_lane(mine, kSlotPairs), two = mine + neighbour;
+    const float2 others = from_lane(two, 2 * kSlotPairs), none = {0.0f, 0.0f};
+    float2* const of_turn = sums + turn % 2 * kDecayWarps * kSlotPairs;
+    if (lane < kSlotPairs) of_turn[warp * kSlotPairs + pair] = two + others;
+    __syncthreads();
+    float2 sum = before;
+#pragma unroll
+    for (int i = 0; i < kDecayWarps; ++i) {
+      const float2 of_warp = of_turn[i * kSlotPairs + pair];
+      sum = sum + (i < warp ? of_warp : none);
+      before = before + of_warp;
+    }
+    sum = sum + (part & 2 ? others : none) + (part & 1 ? neighbour : none);
 #pragma unroll
     for (int i = 0; i < kPartRows; ++i) {
       const int r = turn * kTurn + part * kPartRows + i;
-      if constexpr (kReverse) sum += x.g[i];
-      if (r < piece.steps * kStep) tiles[place(r)] = __float2bfloat16_rn(x.y[i] * exp2_approx(sum));
-      if constexpr (!kReverse) sum += x.g[i];
+      if constexpr (kReverse) sum = sum + x.g[i];
+      if (r < all)
+        *reinterpret_cast<uint32_t*>(tiles + r / kStep * kStepTile +
+                                     tile_offset(kReverse ? r % kStep : kStep - 1 - r % kStep, slot)) =
+            pack_bf16(x.y[i].x * exp2_approx(sum.x), x.y[i].y * exp2_approx(sum.y));
+      if constexpr (!kReverse) sum = sum + x.g[i];
     }
   }
-  if (part == 0) w.decays[cut * kSlots + slot] = exp2_approx(before);
+  if (part == 0)
+    *reinterpret_cast<float2*>(w.decays + cut * kSlots + slot) = {exp2_approx(before.x),
+                                                                  exp2_approx(before.y)};
+  // Of the steps after these nothing is written here, and the others' slots are read with them.
   if (threadIdx.x == 0) w.used[cut * kGroups + group] = min(turn * (kTurn / kStep), piece.steps);
-  // Other slots may remember more rows.
-  for (int r = turn * kTurn + part; r < piece.steps * kStep; r += kParts)
-    tiles[place(r)] = __float2bfloat16_rn(0.0f);
 }
 
 template <int kWidth>
@@ -161,8 +182,14 @@ __device__ __forceinline__ void sum_piece(const Work& w, const CutPiece& piece, 
                                           int64_t column, float* to) {
   auto& x = *reinterpret_cast<Stages<kWidth>*>(block_memory());
   const int thread = threadIdx.x;
-  int used = 0;
-  for (int i = 0; i < kGroups; ++i) used = max(used, w.used[cut * kGroups + i]);
+  int used = 0, complete = w.most;  // steps of any slots, and of all
+  int used_by[kGroups];
+#pragma unroll
+  for (int i = 0; i < kGroups; ++i) {
+    used_by[i] = w.used[cut * kGroups + i];
+    used = max(used, used_by[i]);
+    complete = min(complete, used_by[i]);
+  }
   used = uniform(used);
   const bf16* const tiles = w.strengths + int64_t{cut} * w.most * kStepTile;
   const auto load = [&](int i) {
@@ -181,13 +208,16 @@ __device__ __forceinline__ void sum_piece(const Work& w, const CutPiece& piece, 
     load(i + kStages - 1);
     Stage<kWidth>& stage = x.stage[i % kStages];
     wait_barrier(&x.ready[i % kStages], i / kStages % 2);
-    if constexpr (kReverse) {
-      const int rows = piece.rows - i * kStep;
-      if (uniform(rows < kStep)) {
-        clear_rows<kWidth>(stage.rows, rows, thread);
-        publish_shared();
-        __syncthreads();
-      }
+    const int rows = kReverse ? piece.rows - i * kStep : kStep;
+    if (uniform(rows < kStep || i >= complete)) {
+      if (rows < kStep) clear_rows<kWidth>(stage.rows, rows, thread);
+#pragma unroll
+      for (int group = 0; group < kGroups; ++group)
+        if (i >= used_by[group])
+          *reinterpret_cast<uint4*>(stage.strengths +
+                                    tile_offset(thread / 2, group * kGroup + thread % 2 * 8)) = {};
+      publish_shared();
+      __syncthreads();
     }
     if constexpr (kIn) add_step(in, stage, thread);
     if constexpr (kOut) add_step(out, stage, thread);
@@ -223,7 +253,7 @@ __global__ void __launch_bounds__(kRole) sum_pieces_kernel(const __grid_constant
 }
 
 // The states one after another: a thread has 16 bytes of one block's.
-constexpr int kAhead = 8, kMergeThreads = 128;
+constexpr int kAhead = 16, kMergeThreads = 128;
 template <bool kReverse, int kCluster, int kWidth>
 __global__ void __launch_bounds__(kMergeThreads) merge_pieces_kernel(const Work w) {
   auto* const starts = reinterpret_cast<int64_t*>(block_memory());  // [cut] elements of the user's states
@@ -278,7 +308,7 @@ void launch(gsa_device& device, const Work& w) {
   const auto decay =
       w.pass.norm ? decay_strengths_kernel<kReverse, true> : decay_strengths_kernel<kReverse, false>;
   cuda::launch_clusters<1>(device, decay, cuts * kGroups, kDecayThreads,
-                           static_cast<int>(2 * kDecayThreads * sizeof(float)), w);
+                           static_cast<int>(2 * kDecayWarps * kSlotPairs * sizeof(float2)), w);
   cuda::launch_clusters<1>(device, sum_pieces_kernel<kReverse, kCluster, kWidth>,
                            cuts * kCluster * (kReverse ? 1 : 2), kRole,
                            static_cast<int>(sizeof(Stages<kWidth>)), w);
@@ -292,15 +322,18 @@ void launch(gsa_device& device, const Work& w) {
 Cuts cut_line(const Walks& walks, int fit) {
   const int64_t most = worthwhile(walks.steps(), std::max(fit, 1));
   if (walks.documents.cu_seqlens) return {static_cast<int>(most), most > 1};
-  if (walks.number() >= most)
-    return {static_cast<int>(std::min<int64_t>(walks.number(), std::max(fit, 1))), false};
-  return {static_cast<int>(most), true};
+  // The states cost up to three quarters of what a forward sweep does, where gates keep everything.
+  if (3 * walks.number() <= 2 * most) return {static_cast<int>(most), true};
+  return {static_cast<int>(std::min<int64_t>(walks.number(), std::max(fit, 1))), false};
 }
 
 template <bool kReverse>
 void launch_segments(gsa_device& device, const SegmentPass& a, int cluster) {
   const int64_t cuts = a.clusters - 1;
-  const int64_t most = std::min(a.walks.steps_of_longest(), (a.walks.steps() + a.clusters - 1) / a.clusters);
+  // Of documents there may be fewer steps, for fewer clusters: as many as are worthwhile, of less than twice
+  // the least.
+  const int64_t each = (a.walks.steps() + a.clusters - 1) / a.clusters;
+  const int64_t most = std::min(a.walks.steps_of_longest(), std::max(each, 2 * kLeastSteps));
   const cuda::Scratch memory(device,
                              cuts * (most * kTileBytes + kSlots * sizeof(float) + kGroups * sizeof(int)));
   Work w{a, static_cast<int>(most), memory.as<bf16>(), nullptr, nullptr};

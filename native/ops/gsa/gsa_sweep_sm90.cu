@@ -65,7 +65,9 @@ void sweep_fwd(gsa_device& device, const ChunkFwd& p) {
 
 bool sweep_is_faster(const gsa_device& device, const Dims& d, bool documents, bool backward) {
   const int64_t clusters = device.multiprocessors / cluster_of(d), eighths = d.K < 256 ? 6 : backward ? 5 : 4;
-  return !documents && 8 * d.N * d.HQ >= eighths * clusters;
+  const bool filled = !documents && 8 * d.N * d.HQ >= eighths * clusters;
+  const int64_t least = d.K == 512 ? 4096 : 131072;  // tokens x heads
+  return filled || (d.K >= 128 && d.B * d.T * d.HQ >= least);
 }
 
 namespace {

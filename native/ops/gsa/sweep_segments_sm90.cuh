@@ -1,6 +1,5 @@
 // The states where the line of the sweeps cuts a walk, all of them computed before the sweep, so that no
-// cluster waits for another: gsa_sweep_segments_sm90.cu. Taken where clusters are more than walks, which
-// then are cut into pieces that follow one another.
+// cluster waits for another: gsa_sweep_segments_sm90.cu.
 //
 // A piece that ends in a cut maps the state before it to the one after it: decay * state + sum over its rows
 // of x_t (outer) y_t, where y_t are the write strengths decayed from row t to the cut. So a piece is one
@@ -31,8 +30,9 @@ struct SegmentPass {
                   // a cut
 };
 
-// How many clusters share the line, where `fit` run at once, and whether states have to be computed before.
-// Walks that fill the device hand their states over.
+// How many clusters share the line, where `fit` run at once, and whether states have to be computed before:
+// for packed documents, whose lengths the host does not know, and where walks would leave a third of the
+// clusters without work. Others hand their states over.
 struct Cuts {
   int clusters;
   bool segments;
