@@ -48,6 +48,8 @@ struct Scan {
   float* pages;  // [N, H, columns, padded length]: X, where it does not fit registers
 };
 
+namespace {
+
 // L lanes share a column, R elements of it each (in `pages` if it is longer than that), C columns a lane.
 template <typename T, typename Out, bool kOverSlots, bool kReverse, int R, int L, int C, bool kPaged>
 __global__ void __launch_bounds__(kScanWarps* kWarp) scan_kernel(Scan<T, Out> a) {
@@ -238,4 +240,5 @@ void scan(gsa_device& device, const Scan<T, Out>& a) {
   launch_scan<kOverSlots, kReverse, 16, 32, 2, true>(device, a);
 }
 
+}  // namespace
 }  // namespace gsa::sm90
