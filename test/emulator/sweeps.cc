@@ -296,7 +296,7 @@ int main() {
       {"a walk in 2 clusters, gates to 10,000 nats, T 600 K=V=64", 1, 600, 1, 1, 64, -1e4, {}, 2, 1},
       {"a walk in 3 clusters of 2 blocks, T 900 K=V=256", 1, 900, 1, 1, 256, NAN, {}, 3, 0.3},
       {"a walk in 3 clusters of 4 blocks, T 770 K=V=512", 1, 770, 1, 1, 512, NAN, {}, 3, 0.2},
-      {"grouped queries (forward) in 7 clusters, T 700 HQ 4 H 2 K=V=128", 1, 700, 4, 2, 128, NAN, {}, 7, 0.3},
+      {"grouped queries in 7 clusters, T 700 HQ 4 H 2 K=V=128", 1, 700, 4, 2, 128, NAN, {}, 7, 0.3},
       {"a document in 3 of 4 clusters, gates to 1e-2 nats, T 960 K=V=64",
        1,
        960,

@@ -36,15 +36,8 @@ test('the list of spills follows what a build compiled again', (t) => {
   t.is(readSpills([compiles('gsa_flow_sm90'), warning(flow, 12)].join('\n'), first)[0]!.stores, 12);
 });
 
-// Bytes a thread that kernels of gated slot attention may spill: those that do, by the widths that they are compiled for. The
-// widths of the 1.3B model spill nothing.
-const ALLOWED: [RegExp, number][] = [
-  [/forward_sweep_kernelILb1ELi2ELi128ELi128E/, 52],
-  [/forward_sweep_kernelILb1ELi1ELi128ELi128E/, 20],
-  [/reverse_sweep_kernelILb0ELi2ELi128E/, 8],
-  [/reverse_sweep_kernelILb1ELi2ELi128E/, 32],
-  [/flow_kernel/, 4],
-];
+// Bytes a thread that kernels of gated slot attention may spill: those that do, by the widths that they are compiled for.
+const ALLOWED: [RegExp, number][] = [[/forward_sweep_kernelILb1ELb[01]ELi2ELi128ELi128E/, 48]];
 
 test('kernels of gated slot attention spill no more registers than is known', (t) => {
   const path = join(ROOT, SPILLS);
@@ -52,7 +45,7 @@ test('kernels of gated slot attention spill no more registers than is known', (t
     t.log('SKIPPED: needs a checkout in which the CUDA backend was built');
     return t.pass();
   }
-  const list = (JSON.parse(readFileSync(path, 'utf8')) as Spill[]).filter(({ file }) => /^gsa_/.test(file));
+  const list = (JSON.parse(readFileSync(path, 'utf8')) as Spill[]).filter(({ file }) => file.startsWith('gsa_'));
   t.log(list.map(({ file, kernel, stores }) => `${file} ${kernel}: ${stores} bytes`).join('\n'));
   for (const { kernel, stores } of list) {
     const allowed = ALLOWED.find(([pattern]) => pattern.test(kernel))?.[1] ?? 0;

@@ -8,7 +8,7 @@ import test from 'ava';
 const source = fileURLToPath(new URL('../../../test/native/sweep_line.cc', import.meta.url));
 const compiler = process.env.CXX ?? 'c++';
 
-test('the schedule of the sweeps covers every step once and waits for earlier clusters only, N 1..16 H 1..5 T 1..4096', (t) => {
+test('the schedule of the sweeps covers every step once and waits for earlier clusters only, N 1..16 H 1..5 T 1..4096, 200 draws of documents', (t) => {
   // The bundle for GPU hosts runs this suite without a compiler or sources.
   if (!existsSync(source) || spawnSync(compiler, ['--version']).status !== 0) {
     t.log(`SKIPPED: needs a checkout and a C++ compiler (${compiler})`);

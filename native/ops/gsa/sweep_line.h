@@ -91,18 +91,25 @@ GSA_HOST_DEVICE void cut_walk(Piece walk, int64_t first, int64_t all, int64_t cl
   }
 }
 
+// Keeps the compiler from holding the address of a piece in registers between pieces.
+GSA_HOST_DEVICE const Piece* found_late(const Piece* p) {
+#ifdef __CUDA_ARCH__
+  asm volatile("" : "+l"(p));
+#endif
+  return p;
+}
+
 // The interval of a cluster.
 struct Line {
   const Piece* pieces;
-  int steps;
+  int begin, steps;
   GSA_HOST_DEVICE Line(const LineTable& table, int cluster)
-      : pieces(table.pieces + table.begins[cluster]),
-        steps(table.begins[cluster + 1] - table.begins[cluster]) {}
+      : pieces(table.pieces), begin(table.begins[cluster]), steps(table.begins[cluster + 1] - begin) {}
 
   // Step `at` of the cluster, the first of a piece. kReverse: a walk starts at the end of its sequence.
   template <bool kReverse>
   GSA_HOST_DEVICE Location locate(int at) const {
-    const Piece p = pieces[at];
+    const Piece p = *found_late(pieces + begin + at);
     Location x;
     x.sequence = p.sequence;
     x.head = p.head;
