@@ -22,7 +22,7 @@ export function readSpills(log, previous) {
     loads: Number(loads),
   }));
   const list = [...previous.filter(({ file }) => !compiled.has(file)), ...found];
-  return list.sort((a, b) => (a.kernel < b.kernel ? -1 : 1));
+  return list.toSorted((a, b) => (a.kernel < b.kernel ? -1 : 1));
 }
 
 /** Reads the log of a build, whether it succeeded or not, and keeps the list beside the objects that it is about. */

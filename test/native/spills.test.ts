@@ -37,7 +37,11 @@ test('the list of spills follows what a build compiled again', (t) => {
 });
 
 // Bytes a thread that kernels of gated slot attention may spill: those that do, by the widths that they are compiled for.
-const ALLOWED: [RegExp, number][] = [[/forward_sweep_kernelILb1ELb[01]ELi2ELi128ELi128E/, 48]];
+const ALLOWED: [RegExp, number][] = [
+  [/forward_sweep_kernelILb1ELb[01]ELi2ELi128ELi128E/, 48],
+  // Fewer than 64 slots.
+  [/walk_states_kernelINS0_5SlotsILi64ELb1E/, 8],
+];
 
 test('kernels of gated slot attention spill no more registers than is known', (t) => {
   const path = join(ROOT, SPILLS);
@@ -45,7 +49,9 @@ test('kernels of gated slot attention spill no more registers than is known', (t
     t.log('SKIPPED: needs a checkout in which the CUDA backend was built');
     return t.pass();
   }
-  const list = (JSON.parse(readFileSync(path, 'utf8')) as Spill[]).filter(({ file }) => file.startsWith('gsa_'));
+  const list = (JSON.parse(readFileSync(path, 'utf8')) as Spill[]).filter(({ file }) =>
+    file.startsWith('gsa_'),
+  );
   t.log(list.map(({ file, kernel, stores }) => `${file} ${kernel}: ${stores} bytes`).join('\n'));
   for (const { kernel, stores } of list) {
     const allowed = ALLOWED.find(([pattern]) => pattern.test(kernel))?.[1] ?? 0;
