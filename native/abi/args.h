@@ -190,15 +190,16 @@ inline gsa_status guard(gsa_error* error, Body&& body) noexcept {
   }
 }
 
-// An optional output of one float32: the largest magnitude of what the op writes beside it.
-inline float* read_absmax(const gsa_tensor* t) {
-  if (!t) return nullptr;
-  expect_dtype(*t, GSA_FLOAT32, "absmax");
-  if (element_count(*t) != 1)
-    fail(GSA_INVALID_ARGUMENT, "Expected one element for absmax but received shape %s",
-         shape_text(*t).c_str());
-  return static_cast<float*>(t->data);
+// A tensor of one float32.
+inline float* read_one(const gsa_tensor& t, const char* name) {
+  expect_dtype(t, GSA_FLOAT32, name);
+  if (element_count(t) != 1)
+    fail(GSA_INVALID_ARGUMENT, "Expected one element for %s but received shape %s", name,
+         shape_text(t).c_str());
+  return static_cast<float*>(t.data);
 }
+// An optional output: the largest magnitude of what the op writes beside it.
+inline float* read_absmax(const gsa_tensor* t) { return t ? read_one(*t, "absmax") : nullptr; }
 
 using Op = void (*)(gsa_device&, const Args&);
 

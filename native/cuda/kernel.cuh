@@ -109,6 +109,13 @@ inline unsigned grid_for(const gsa_device& device, int64_t n, int threads) {
       std::clamp<int64_t>(wanted, 1, static_cast<int64_t>(device.multiprocessors) * 16));
 }
 
+// Whether accesses of 16 bytes are allowed there.
+inline bool aligned(std::initializer_list<const void*> addresses) {
+  for (const void* address : addresses)
+    if (reinterpret_cast<uintptr_t>(address) % 16 != 0) return false;
+  return true;
+}
+
 // Device memory for the time of one op; freed in stream order.
 class Scratch {
  public:

@@ -1,6 +1,5 @@
 import type { Device } from '../tensor/device.js';
-import type { MatmulMode } from '../nn/index.js';
-import type { DType } from '../tensor/dtype.js';
+import type { DType, MatmulMode } from '../tensor/dtype.js';
 import { formatBudget, type BudgetLine } from './budget.js';
 import type { OutputCheck } from './check.js';
 import type { Peaks } from './peaks.js';

@@ -4,7 +4,6 @@ import {
   GatedSlotAttention,
   JoinedLinear,
   Linear,
-  type MatmulMode,
   Module,
   RMSNorm,
   ShortConvolution,
@@ -12,6 +11,7 @@ import {
   type GsaLayerState,
   type Parts,
 } from '../nn/index.js';
+import type { MatmulMode } from '../tensor/dtype.js';
 import { scope } from '../tensor/scope.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { gsaWidths, type GSAConfig } from './config.js';

@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { GsaError, expected, show } from '../native/errors.js';
-import { type MatmulMode, Module, type Parts } from '../nn/index.js';
+import { Module, type Parts } from '../nn/index.js';
 import { countLabels, linear, linearCrossEntropy, narrow } from '../ops/index.js';
 import { type Device, device as deviceOf } from '../tensor/device.js';
-import { checkDType, FLOAT8_MULTIPLE } from '../tensor/dtype.js';
+import { checkDType, FLOAT8_MULTIPLE, MATMUL_MODES, type MatmulMode } from '../tensor/dtype.js';
 import { scope } from '../tensor/scope.js';
 import { sameShape, shapeText } from '../tensor/shape.js';
 import { Tensor } from '../tensor/tensor.js';
@@ -199,8 +199,6 @@ function modelOptions(
   const dtype = weightDType(options.dtype ?? 'float32');
   return { device, dtype, matmul: checkMatmul(options.matmul ?? 'dtype', config) };
 }
-
-const MATMUL_MODES: readonly MatmulMode[] = ['dtype', 'fp8', 'fp8-hybrid'];
 
 function checkMatmul(matmul: MatmulMode, config: GSAConfig): MatmulMode {
   if (!MATMUL_MODES.includes(matmul)) throw expected(`one of ${MATMUL_MODES.join(', ')}`, 'matmul', matmul);

@@ -5,13 +5,5 @@ export {
   type GsaLayerParts,
   type GsaLayerState,
 } from './gated_slot_attention.js';
-export {
-  Embedding,
-  GatedMlp,
-  JoinedLinear,
-  Linear,
-  RMSNorm,
-  ShortConvolution,
-  type MatmulMode,
-} from './layers.js';
+export { Embedding, GatedMlp, JoinedLinear, Linear, RMSNorm, ShortConvolution } from './layers.js';
 export { Module, type Parts } from './module.js';

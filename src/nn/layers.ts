@@ -8,18 +8,14 @@ import {
   rmsNorm,
   shortConv,
   swigluHalves,
-  type Float8Recipe,
   type RmsNormOptions,
 } from '../ops/index.js';
+import type { MatmulMode } from '../tensor/dtype.js';
 import { exec } from '../tensor/exec.js';
 import { recording } from '../tensor/recorder.js';
 import { keep } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
 import { Module, type Parts } from './module.js';
-
-/** What the products of a layer are computed in where gradients are recorded: its dtype, or 8-bit floats. Without
- * gradients (validation, generation) it is the dtype always. */
-export type MatmulMode = 'dtype' | Float8Recipe;
 
 /** y = x Wᵀ, weight [out, in], no bias. */
 export class Linear extends Module {

@@ -1,14 +1,10 @@
 import { GsaError, show } from '../native/errors.js';
-import { FLOAT8_MULTIPLE, type Float8 } from '../tensor/dtype.js';
+import { FLOAT8_MULTIPLE, FLOAT8_RECIPES, type Float8, type Float8Recipe } from '../tensor/dtype.js';
 import { exec } from '../tensor/exec.js';
 import { record } from '../tensor/recorder.js';
 import { shapeText } from '../tensor/shape.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { absMaxBeside, checkTensor, emptyBeside, refuse, rowCount } from './check.js';
-
-/** What an 8-bit product rounds to: `fp8` is E4M3 throughout, `fp8-hybrid` has gradients in E5M2, which reaches further
- * down and is coarser (Micikevicius et al. 2022, arXiv 2209.05433). */
-export type Float8Recipe = 'fp8' | 'fp8-hybrid';
 
 /** An 8-bit copy of a matrix: x = q · scale. */
 interface Quantized {
@@ -51,7 +47,8 @@ function product(
 }
 
 function checkRecipe(recipe: unknown): Float8Recipe {
-  if (recipe === 'fp8' || recipe === 'fp8-hybrid') return recipe;
+  const known = FLOAT8_RECIPES.find((name) => name === recipe);
+  if (known) return known;
   throw new GsaError(
     'INVALID_ARGUMENT',
     `Expected "fp8" or "fp8-hybrid" for recipe but received ${show(recipe)}`,

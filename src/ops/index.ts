@@ -10,7 +10,7 @@ export {
 } from './cross_entropy.js';
 export { add, scale } from './elementwise.js';
 export { embedding } from './embedding.js';
-export { linearFloat8, type Float8Recipe } from './float8.js';
+export { linearFloat8 } from './float8.js';
 export { gsaChunk, gsaRecurrent, type GsaInputs } from './gsa.js';
 export { gsaGate } from './gsa_gate.js';
 export { gsaInputs, type GsaInputShape } from './gsa_inputs.js';

@@ -6,6 +6,16 @@ export type Float8 = 'float8_e4m3' | 'float8_e5m2';
 /** Extents of 8-bit matrices are multiples of this. */
 export const FLOAT8_MULTIPLE = 16;
 
+/** What an 8-bit product rounds to: `fp8` is E4M3 throughout, `fp8-hybrid` has gradients in E5M2, which reaches further
+ * down and is coarser (Micikevicius et al. 2022, arXiv 2209.05433). */
+export const FLOAT8_RECIPES = ['fp8', 'fp8-hybrid'] as const;
+export type Float8Recipe = (typeof FLOAT8_RECIPES)[number];
+
+/** What the products of a layer are computed in where gradients are recorded: its dtype, or 8-bit floats. Without
+ * gradients (validation, generation) it is the dtype always. */
+export const MATMUL_MODES = ['dtype', ...FLOAT8_RECIPES] as const;
+export type MatmulMode = (typeof MATMUL_MODES)[number];
+
 /** Element types. bfloat16 values cross into JavaScript as their 16 raw bits (Uint16Array), 8-bit floats as their 8
  * (Uint8Array). */
 export type DType = 'float32' | 'bfloat16' | 'int32' | 'int64' | Float8;

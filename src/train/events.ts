@@ -1,4 +1,4 @@
-import type { MatmulMode } from '../nn/index.js';
+import type { MatmulMode } from '../tensor/dtype.js';
 import type { EvaluationRecord, StepRecord } from './metrics.js';
 
 /** What a run is, known once its text is packed and its model is built. */

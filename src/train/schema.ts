@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { MATMUL_MODES } from '../tensor/dtype.js';
 
 // Every description below is a line of docs/training-config.md: test/train/config-docs.test.ts writes that table.
 
@@ -137,7 +138,7 @@ export const trainSchema = z.strictObject({
       'What weights and activations are held and computed in; bfloat16 (CUDA only) keeps float32 master copies.',
     ),
   matmul: z
-    .enum(['dtype', 'fp8', 'fp8-hybrid'])
+    .enum(MATMUL_MODES)
     .default('dtype')
     .describe(
       'What the products of the blocks are computed in while training: `dtype`, or 8-bit floats with float32 sums, faster ' +

@@ -108,12 +108,6 @@ __global__ void __launch_bounds__(kThreads) quantize_kernel(const __grid_constan
   }
 }
 
-bool aligned(std::initializer_list<const void*> addresses) {
-  for (const void* address : addresses)
-    if (reinterpret_cast<uintptr_t>(address) % 16 != 0) return false;
-  return true;
-}
-
 void expect_aligned(std::initializer_list<const void*> addresses) {
   if (!aligned(addresses))
     fail(GSA_INVALID_ARGUMENT, "Expected matrices that start at multiples of 16 bytes; copy the views first");

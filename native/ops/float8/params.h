@@ -62,14 +62,6 @@ struct Product {
   bool fast;  // sums may be kept in fewer bits than float32 has
 };
 
-inline float* read_one(const gsa_tensor& t, const char* name) {
-  expect_dtype(t, GSA_FLOAT32, name);
-  if (element_count(t) != 1)
-    fail(GSA_INVALID_ARGUMENT, "Expected one element for %s but received shape %s", name,
-         shape_text(t).c_str());
-  return static_cast<float*>(t.data);
-}
-
 inline void expect_format(const gsa_tensor& t, const char* name) {
   if (!is_float8(t.dtype))
     fail(GSA_INVALID_ARGUMENT, "Expected float8_e4m3 or float8_e5m2 for %s but received %s", name,

@@ -113,12 +113,6 @@ __global__ void __launch_bounds__(kThreads)
   if (p.absmax) raise_absmax(p.absmax, largest);
 }
 
-bool aligned(std::initializer_list<const void*> addresses) {
-  for (const void* address : addresses)
-    if (reinterpret_cast<uintptr_t>(address) % 16 != 0) return false;
-  return true;
-}
-
 // Whether every part of a row starts and ends with a whole vector of N elements.
 template <int N, typename Side>
 bool whole_vectors(const Side& p) {

@@ -21,14 +21,6 @@ struct ClipScale {
   float max_norm, grad_scale;
 };
 
-inline float* read_one(const gsa_tensor& t, const char* name) {
-  expect_dtype(t, GSA_FLOAT32, name);
-  if (element_count(t) != 1)
-    fail(GSA_INVALID_ARGUMENT, "Expected one element for %s but received shape %s", name,
-         shape_text(t).c_str());
-  return static_cast<float*>(t.data);
-}
-
 inline ClipScale read_clip_scale(const Args& args) {
   return {read_one(args.in(0), "sum_squares"), read_one(args.out(0), "scale"), read_one(args.out(1), "norm"),
           static_cast<float>(args.attr(0)), static_cast<float>(args.attr(1))};

@@ -9,14 +9,6 @@
 
 namespace gsa::reduction {
 
-inline float* read_one(const gsa_tensor& t, const char* name) {
-  expect_dtype(t, GSA_FLOAT32, name);
-  if (element_count(t) != 1)
-    fail(GSA_INVALID_ARGUMENT, "Expected one element for %s but received shape %s", name,
-         shape_text(t).c_str());
-  return static_cast<float*>(t.data);
-}
-
 inline int32_t read_dtype(const gsa_tensor& x) {
   expect_floating(x, "x");
   return x.dtype;

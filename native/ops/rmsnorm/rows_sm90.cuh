@@ -166,9 +166,7 @@ static __global__ void __launch_bounds__(kColumns* kGroups)
 template <typename T>
 bool takes(int64_t D, std::initializer_list<const void*> addresses) {
   if (D % kLanes<T> != 0 || D > kMostThreads * kMostVectors * kLanes<T>) return false;
-  for (const void* address : addresses)
-    if (reinterpret_cast<uintptr_t>(address) % 16 != 0) return false;
-  return true;
+  return aligned(addresses);
 }
 
 // body(vectors of a thread, threads), std::integral_constants, for a row.

@@ -1,5 +1,6 @@
 import { Argument, Command, Option } from 'commander';
 import type { BenchKind } from '../../bench/bench.js';
+import { MATMUL_MODES, type MatmulMode } from '../../tensor/dtype.js';
 import { decimal, list } from '../options.js';
 import { Output } from '../output.js';
 
@@ -11,7 +12,7 @@ interface Flags {
   list?: boolean;
   budget?: boolean;
   recompute?: boolean;
-  matmul?: 'dtype' | 'fp8' | 'fp8-hybrid';
+  matmul?: MatmulMode;
   /** True: on stdout; a string: into that file. */
   json?: boolean | string;
 }
@@ -46,7 +47,7 @@ export function command(): Command {
       new Option(
         '--matmul <mode>',
         'train: what the products of the blocks are computed in (default: dtype)',
-      ).choices(['dtype', 'fp8', 'fp8-hybrid']),
+      ).choices(MATMUL_MODES),
     )
     .option('--budget', 'train: also where the time of one step goes, op by op, beside the least it could be')
     .option('--list', 'print the shapes that this kind has without --shapes, and end')
