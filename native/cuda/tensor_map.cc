@@ -26,10 +26,10 @@ decltype(&cuTensorMapEncodeTiled) encode_tiled() {
 
 }  // namespace
 
-CUtensorMap tensor_map(const void* base, int64_t rows, int64_t columns, int box_rows) {
+CUtensorMap tensor_map(const void* base, int64_t rows, int64_t columns, int box_rows, int64_t stride) {
   CUtensorMap map{};
   const cuuint64_t extents[2] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
-  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(columns) * 2};
+  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(stride ? stride : columns) * 2};
   const cuuint32_t box[2] = {64, static_cast<cuuint32_t>(box_rows)}, steps[2] = {1, 1};
   const CUresult status =
       encode_tiled()(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void*>(base), extents, strides,

@@ -1,4 +1,4 @@
-import { gsaChunk, gsaGate, gsaInputs, gsaRecurrent, reshape, silu } from '../ops/index.js';
+import { gsaChunk, gsaGate, gsaInputs, gsaLayer, gsaRecurrent, reshape, silu } from '../ops/index.js';
 import { recording } from '../tensor/recorder.js';
 import type { Tensor } from '../tensor/tensor.js';
 import type { JoinedLinear, Linear, RMSNorm, ShortConvolution } from './layers.js';
@@ -76,29 +76,33 @@ export class GatedSlotAttention extends Module {
    * @throws GsaError INVALID_ARGUMENT */
   forward(x: Tensor, options: GsaLayerOptions = {}): { y: Tensor; state?: GsaLayerState } {
     const { HQ, V } = this.heads;
-    const { inputs, convs, gNorm, oProj } = this.layers;
+    const { convs, gNorm, oProj } = this.layers;
     const [B, T] = x.shape as [number, number];
-    const { cuSeqlens, state, outputState = false } = options;
-    const { conv, ...projected } = convs
-      ? this.#convolved(x, convs, options)
-      : {
-          conv: null,
-          ...gsaInputs(inputs.forward(x), { ...this.heads, noteAbsMax: inputs.matmul !== 'dtype' }),
-        };
-    const states = { hk0: state?.hk, hv0: state?.hv };
-    const { o, hk, hv } = slotAttention({ ...projected, ...states, cuSeqlens }, outputState);
+    const { conv, o, hk, hv } = convs ? this.#convolved(x, convs, options) : this.#joined(x, options);
     const y = oProj.forward(gNorm.forward(reshape(o, [B, T, HQ * V])));
-    if (!outputState) return { y };
+    if (!options.outputState) return { y };
     return { y, state: { hk: hk!, hv: hv!, conv } };
   }
 
-  /** The same as gsaInputs(), with a short convolution of q, k and v before their activation: those want their own
-   * contiguous projections. */
+  #joined(x: Tensor, { cuSeqlens, state, outputState }: GsaLayerOptions): Attended {
+    const { inputs } = this.layers;
+    const projected = inputs.forward(x);
+    const shape = { ...this.heads, noteAbsMax: inputs.matmul !== 'dtype' };
+    const { hk: hk0, hv: hv0 } = state ?? {};
+    if (isStep(x, [projected, hk0, hv0]))
+      return { conv: null, ...gsaRecurrent({ ...gsaInputs(projected, shape), hk0, hv0, cuSeqlens }) };
+    const options = { ...shape, hk0, hv0, cuSeqlens, outputFinalState: outputState };
+    const { o, hkT: hk, hvT: hv } = gsaLayer(projected, options);
+    return { conv: null, o, hk, hv };
+  }
+
+  /** The same with a short convolution of q, k and v before their activation: those want their own contiguous
+   * projections. */
   #convolved(
     x: Tensor,
     convs: NonNullable<GsaLayerParts['convs']>,
     { cuSeqlens, state, outputState = false }: GsaLayerOptions,
-  ): ReturnType<typeof gsaInputs> & { conv: GsaLayerState['conv'] } {
+  ): Attended {
     const { HQ, H, M, normalizer } = this.heads;
     const { q_proj, k_proj, v_proj, f_proj } = this.layers.inputs.maps;
     const [B, T] = x.shape as [number, number];
@@ -113,19 +117,22 @@ export class GatedSlotAttention extends Module {
     const [q, k, v] = [project(q_proj, 0, HQ), project(k_proj, 1, H), project(v_proj, 2, H)];
     const { g, s } = gsaGate(reshape(f_proj.forward(x), [B, T, H, M]), { normalizer });
     const conv = outputState ? ([q.next!, k.next!, v.next!] as const) : null;
-    return { q: q.y, k: k.y, v: v.y, g, s, conv };
+    const given = { q: q.y, k: k.y, v: v.y, g, s, hk0: state?.hk, hv0: state?.hv, cuSeqlens };
+    if (isStep(x, Object.values(given))) return { conv, ...gsaRecurrent(given) };
+    const { o, hkT: hk, hvT: hv } = gsaChunk({ ...given, outputFinalState: outputState });
+    return { conv, o, hk, hv };
   }
 }
 
-type AttentionInputs = Parameters<typeof gsaChunk>[0];
+/** What attention gives, and the states after the last token where they were asked for. */
+interface Attended {
+  o: Tensor;
+  hk?: Tensor;
+  hv?: Tensor;
+  conv: GsaLayerState['conv'];
+}
 
 /** One token is cheaper step by step, more are cheaper by chunks; a gradient needs chunks. */
-function slotAttention(
-  inputs: AttentionInputs,
-  outputFinalState: boolean,
-): { o: Tensor; hk?: Tensor; hv?: Tensor } {
-  const { q, k, v, s, g, hk0, hv0 } = inputs;
-  if (q.shape[1] === 1 && !recording([q, k, v, s, g, hk0, hv0])) return gsaRecurrent(inputs);
-  const { o, hkT: hk, hvT: hv } = gsaChunk({ ...inputs, outputFinalState });
-  return { o, hk, hv };
+function isStep(x: Tensor, inputs: readonly (Tensor | null | undefined)[]): boolean {
+  return x.shape[1] === 1 && !recording(inputs);
 }

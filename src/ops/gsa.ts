@@ -38,14 +38,15 @@ export interface GsaInputs {
 
 const NAMES = ['q', 'k', 'v', 's', 'g', 'hk0', 'hv0', 'cuSeqlens', 'scale', 'outputFinalState'];
 
-interface Checked extends GsaInputs {
+export interface Checked extends GsaInputs {
   scale: number;
   /** [N, H, K, M] and [N, H, M, V] */
   hkShape: number[];
   hvShape: number[];
 }
 
-function checkGsa(op: string, args: GsaInputs): Checked {
+/** @internal */
+export function checkGsa(op: string, args: GsaInputs): Checked {
   checkOptions(op, args, NAMES);
   const q = checkTensor(op, 'q', args.q, { ndim: 4 });
   const { dtype, device } = q;
@@ -87,22 +88,14 @@ function outputLike(q: Tensor, v: Tensor): Tensor {
  * @returns o [B, T, HQ, V]; with outputFinalState also hkT [N, H, K, M] and hvT [N, H, M, V]
  * @throws GsaError INVALID_ARGUMENT */
 export function gsaChunk(args: GsaInputs): { o: Tensor; hkT?: Tensor; hvT?: Tensor } {
-  const { q, k, v, s, g, hk0, hv0, cuSeqlens, scale, hkShape, hvShape } = checkGsa('gsaChunk', args);
+  const checked = checkGsa('gsaChunk', args);
+  const { q, k, v, s, g, hk0, hv0, cuSeqlens, scale } = checked;
   const inputs = [q, k, v, s, g, hk0, hv0];
-  const o = outputLike(q, v);
-  using ok = recording(inputs) ? emptyBeside(q, [...q.shape.slice(0, 3), s.shape[3]!], 'float32') : null;
-  const states = args.outputFinalState
-    ? { hkT: emptyBeside(q, hkShape, 'float32'), hvT: emptyBeside(q, hvShape, 'float32') }
-    : {};
-  exec(
-    'gsa_chunk_fwd',
-    { q, k, v, s, g, hk0, hv0, cu_seqlens: cuSeqlens },
-    { o, ok, hkT: states.hkT, hvT: states.hvT },
-    { scale },
-  );
+  const { o, logits, ...states } = runChunk(checked, args.outputFinalState ?? false, recording(inputs));
+  using ok = logits;
   if (!ok) return { o, ...states };
   const optional = [hk0, hv0, cuSeqlens];
-  const outputs = states.hkT ? [o, states.hkT, states.hvT] : [o];
+  const outputs = [o, ...Object.values(states)];
   const saved = [q, k, v, s, g, ok, ...optional.filter((t) => t != null)];
   record('gsaChunk', inputs, outputs, saved, ([dO, dhkT, dhvT], [q, k, v, s, g, ok, ...rest], needs) => {
     const [hk0, hv0, cu_seqlens] = optional.map((t) => (t == null ? null : rest.shift()!));
@@ -121,7 +114,25 @@ export function gsaChunk(args: GsaInputs): { o: Tensor; hkT?: Tensor; hvT?: Tens
   return { o, ...states };
 }
 
-function zerosFor(q: Tensor, v: Tensor): Tensor {
+/** The forward; `logits`, which the backward wants, where they are to be kept.
+ * @internal */
+export function runChunk(
+  { q, k, v, s, g, hk0, hv0, cuSeqlens, scale, hkShape, hvShape }: Checked,
+  outputFinalState: boolean,
+  keepLogits: boolean,
+): { o: Tensor; logits: Tensor | null; hkT?: Tensor; hvT?: Tensor } {
+  const o = outputLike(q, v);
+  const logits = keepLogits ? emptyBeside(q, [...q.shape.slice(0, 3), s.shape[3]!], 'float32') : null;
+  const states = outputFinalState
+    ? { hkT: emptyBeside(q, hkShape, 'float32'), hvT: emptyBeside(q, hvShape, 'float32') }
+    : {};
+  const inputs = { q, k, v, s, g, hk0, hv0, cu_seqlens: cuSeqlens };
+  exec('gsa_chunk_fwd', inputs, { o, ok: logits, ...states }, { scale });
+  return { o, logits, ...states };
+}
+
+/** @internal */
+export function zerosFor(q: Tensor, v: Tensor): Tensor {
   return Tensor.zeros([...q.shape.slice(0, 3), v.shape[3]!], { dtype: q.dtype, device: q.device });
 }
 

@@ -14,6 +14,7 @@ export { linearFloat8 } from './float8.js';
 export { gsaChunk, gsaRecurrent, type GsaInputs } from './gsa.js';
 export { gsaGate } from './gsa_gate.js';
 export { gsaInputs, type GsaInputShape } from './gsa_inputs.js';
+export { gsaLayer, type GsaLayerArgs } from './gsa_layer.js';
 export { linear, linearJoined, matmul, type MatmulOptions } from './matmul.js';
 export { sum } from './reduce.js';
 export { rmsNorm, type RmsNormOptions } from './rmsnorm.js';

@@ -205,6 +205,43 @@ struct Verdict {
   }
 };
 
+// The layer form of the backward: the same gradients times the slopes of what made the operator's inputs. It
+// does not need to know that they belong together, so the raw rows are drawn anew.
+void run_layer(gsa_device& device, const Problem& p, const Results& r, const ChunkBwd& chunk,
+               Verdict& verdict) {
+  const size_t heads = p.c.H, W = p.c.width, width = heads * (3 * W + 64);
+  const float normalizer = 4;
+  std::mt19937 own(2);  // so that the cases that follow are the same with and without this
+  std::normal_distribution<double> draw(0, 2);
+  const Values x(p.rows * width, true, [&] { return draw(own); });
+  Doubles expected(x.exact.size());
+  const auto sigmoid = [](double v) { return 1 / (1 + std::exp(-v)); };
+  for (size_t row = 0; row < p.rows; ++row) {
+    const double* raw = &x.exact[row * width];
+    double* dx = &expected[row * width];
+    for (const Doubles* d : {&r.dq, &r.dk, &r.dv})
+      for (size_t i = 0; i < heads * W; ++i, ++raw, ++dx)
+        *dx = (*d)[row * heads * W + i] * sigmoid(*raw) * (1 + *raw * sigmoid(-*raw));
+    for (size_t i = row * heads * 64; i < (row + 1) * heads * 64; ++i, ++raw, ++dx)
+      *dx = (r.dg[i] - r.ds[i] * std::pow(sigmoid(*raw), 1 / normalizer)) * sigmoid(-*raw) / normalizer;
+  }
+  std::vector<__nv_bfloat16> dx(expected.size(), __float2bfloat16_rn(NAN));
+  LayerBwd layer{chunk, {x.half.data(), dx.data(), static_cast<int64_t>(width), normalizer}, nullptr};
+  ChunkBwd& in = layer.chunk;
+  in.dq = in.dk = in.dv = in.ds = in.dg = nullptr;
+  if (!gsa::sm90::sweep_takes_layer(layer)) return;
+  gsa::sm90::sweep_layer_bwd(device, layer);
+  // Each part on its own, so that the largest cannot hide the others.
+  const char* const names[] = {"dx.q", "dx.k", "dx.v", "dx.f"};
+  for (size_t part = 0; part < 4; ++part) {
+    Doubles wanted;
+    std::vector<__nv_bfloat16> got;
+    for (size_t i = 0; i < dx.size(); ++i)
+      if (i % width / (heads * W) == part) wanted.push_back(expected[i]), got.push_back(dx[i]);
+    verdict.compare(names[part], wanted, got);
+  }
+}
+
 bool run(const Case& c) {
   const Problem p(c);
   Results r(p);
@@ -235,9 +272,10 @@ bool run(const Case& c) {
   verdict.compare("o", r.o, o);
   verdict.compare("hkT", r.hkT, hkT);
   verdict.compare("hvT", r.hvT, hvT);
-  gsa::sm90::sweep_bwd(
-      device, {p.d, in, ok.data(), p.d_o.half.data(), p.dhkT.f.data(), p.dhvT.f.data(), dq.data(), dk.data(),
-               dv.data(), ds.data(), dg.data(), dhk0.data(), dhv0.data()});
+  const ChunkBwd backward{
+      p.d,       in,        ok.data(), p.d_o.half.data(), p.dhkT.f.data(), p.dhvT.f.data(), dq.data(),
+      dk.data(), dv.data(), ds.data(), dg.data(),         dhk0.data(),     dhv0.data()};
+  gsa::sm90::sweep_bwd(device, backward);
   verdict.compare("dq", r.dq, dq);
   verdict.compare("dk", r.dk, dk);
   verdict.compare("dv", r.dv, dv);
@@ -245,6 +283,7 @@ bool run(const Case& c) {
   verdict.compare("dg", r.dg, dg);
   verdict.compare("dhk0", r.dhk0, dhk0);
   verdict.compare("dhv0", r.dhv0, dhv0);
+  if (c.HQ == c.H) run_layer(device, p, r, backward, verdict);
   std::printf("\n");
   return verdict.pass;
 }

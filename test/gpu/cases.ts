@@ -8,6 +8,7 @@ import { Tape } from '#src/autograd/tape.js';
 import { GSAForCausalLM } from '#src/models/index.js';
 import { GsaError } from '#src/native/errors.js';
 import { gsaChunk, gsaRecurrent } from '#src/ops/gsa.js';
+import { gsaLayer } from '#src/ops/gsa_layer.js';
 import { AdamW, clipScale } from '#src/optim/index.js';
 import { device, type Device } from '#src/tensor/device.js';
 import { scope } from '#src/tensor/scope.js';
@@ -72,6 +73,16 @@ function runGsa(one: GsaCase, on: Device, dtype: ComputeDType): void {
   gsaRecurrent(args);
 }
 
+/** The layer form of a case's shape. */
+function runLayer(one: GsaCase, on: Device, dtype: ComputeDType): void {
+  const { B, T, HQ, H, K, V, M, cuSeqlens } = one;
+  const x = Tensor.randn([B, T, HQ * K + H * (K + V + M)], { device: on, dtype, seed: 3 });
+  x.requiresGrad = true;
+  const offsets = cuSeqlens && Tensor.from(Int32Array.from(cuSeqlens), [cuSeqlens.length], { device: on });
+  using tape = new Tape();
+  backward(tape, [tape.run(() => gsaLayer(x, { HQ, H, K, V, M, cuSeqlens: offsets }).o)]);
+}
+
 /** A training step, then a prefill and a step with a state. 8-bit products take multiples of 16 tokens. */
 function runModel(on: Device, dtype: ComputeDType, matmul: 'dtype' | 'fp8' | 'fp8-hybrid'): void {
   const T = matmul === 'dtype' ? 75 : 72;
@@ -133,6 +144,7 @@ function main(): void {
         ? []
         : lists.flatMap((list) => list.cases.map((one) => () => runCase(one, on, dtype)))),
       ...gsa.map((one) => () => runGsa(one, on, dtype)),
+      ...gsa.filter(({ M }) => M === 64).map((one) => () => runLayer(one, on, dtype)),
       ...(values['ops-only'] || values['gsa-only'] || only !== undefined
         ? []
         : (['dtype', 'fp8', 'fp8-hybrid'] as const).map((matmul) => () => runModel(on, dtype, matmul))),

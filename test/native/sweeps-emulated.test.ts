@@ -23,7 +23,7 @@ function layOut(folder: string): string[] {
     cpSync(join(root, 'test/emulator', name), join(folder, 'native', name), { recursive: true });
   cpSync(join(root, 'native/abi'), join(folder, 'native/abi'), { recursive: true });
   for (const name of readdirSync(join(root, 'native/ops/gsa')))
-    if (name.includes('sweep') || name === 'params.h')
+    if (name.includes('sweep') || /^(layer_)?params\.h$/.test(name))
       cpSync(join(root, 'native/ops/gsa', name), join(ops, name));
   const kernels = readdirSync(ops).filter((name) => name.endsWith('.cu'));
   return ['emulator.cc', 'sweeps.cc', ...kernels.map((name) => join('native/ops/gsa', name))];

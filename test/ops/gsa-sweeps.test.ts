@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import { testDevices } from '../devices.js';
 
-const SUITES = ['bfloat16', 'gsa', 'gsa-slots', 'gsa-traps'];
+const SUITES = ['bfloat16', 'gsa', 'gsa-layer', 'gsa-slots', 'gsa-traps'];
 
 // Test shapes are small, and small ones take another path unless this is said in the environment before the process starts.
 for (const [wanted, path] of [

@@ -1,8 +1,12 @@
 // Entry points of gated slot attention on CUDA: which path a call takes. FLASH_GSA_TRACE=1 in the environment
-// prints it; FLASH_GSA_SWEEP=1 lets the sweeps take every call whose shape they know, 0 none.
+// prints it; FLASH_GSA_SWEEP=1 lets the sweeps take every call whose shape they know, 0 none. FLASH_GSA_LAYER=0
+// composes the layer's backward everywhere.
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
+#include <vector>
 
+#include "../../cuda/kernel.cuh"
 #include "fast_sm90.h"
 #include "general_sm90.h"
 #include "sweeps_sm90.h"
@@ -28,11 +32,17 @@ bool sweep_wanted(const gsa_device& device, const Dims& d, const int32_t* cu_seq
   return sweep_is_faster(device, d, cu_seqlens != nullptr, backward);
 }
 
+bool layer_wanted() {
+  static const char* const wanted = std::getenv("FLASH_GSA_LAYER");
+  return !wanted || wanted[0] != '0';
+}
+
 }  // namespace
 }  // namespace gsa::sm90
 
 namespace gsa::cuda {
 
+using slot_attention::Dims;
 using sm90::sweep_wanted;
 using sm90::trace;
 
@@ -54,6 +64,24 @@ void gsa_chunk_bwd(gsa_device& device, const Args& args) {
   trace("gsa_chunk_bwd", sweep ? "sweep" : fast ? "tensor-core" : "general", p.dims, dtype);
   if (sweep) return sm90::sweep_bwd(device, p);
   fast ? sm90::fast_bwd(device, p) : sm90::general_bwd(device, p, dtype);
+}
+
+void gsa_inputs_bwd(gsa_device&, const Args&);
+
+// Where the sweeps take the operator and what they write can be the gradients of the projections, they do;
+// else the operator's backward and that of its inputs.
+void gsa_layer_bwd(gsa_device& device, const Args& args) {
+  const int32_t dtype = args.in(0).dtype;
+  const slot_attention::LayerBwd p = slot_attention::read_layer_bwd(args, dtype);
+  const Dims& d = p.chunk.dims;
+  const bool sweep = sm90::layer_wanted() && sm90::sweep_takes(d, dtype) && sm90::sweep_takes_layer(p) &&
+                     sweep_wanted(device, d, p.chunk.in.cu_seqlens, true);
+  trace("gsa_layer_bwd", sweep ? "sweep" : "composed", d, dtype);
+  if (sweep) return sm90::sweep_layer_bwd(device, p);
+  std::vector<std::unique_ptr<Scratch>> memory;
+  slot_attention::compose_layer_bwd(device, args, p, gsa_chunk_bwd, gsa_inputs_bwd, [&](uint64_t bytes) {
+    return memory.emplace_back(new Scratch(device, bytes))->as<void>();
+  });
 }
 
 // A step reads every state element once and writes it once, in place or not: the general path is what it

@@ -1,6 +1,7 @@
 // dg from what the sweeps left: what crosses the gate of a row, a running sum of what rows read from earlier
 // rows (flow) minus what they give to later ones (s ds), starting from state . gradient before or after every
 // step.
+#include "../../sm90/math.cuh"
 #include "sweep_flow_sm90.cuh"
 
 namespace gsa::sm90 {
@@ -18,6 +19,29 @@ template <class Body>
 __device__ __forceinline__ void each(Body body) {
 #pragma unroll
   for (int c = 0; c < 4; ++c) body(c);
+}
+
+// df = (dg - ds exp(g)) sigmoid(-f) / normalizer: ds / dg = -exp(g).
+__device__ __forceinline__ float gate_slope(float dg, float ds, float f, float inverse_normalizer) {
+  constexpr float kLog2E = 1.4426950408889634f;
+  const float e = exp2_approx(-kLog2E * fabsf(f)), part = reciprocal_approx(1.0f + e);
+  const float log2_sigmoid = kLog2E * fminf(f, 0.0f) - __log2f(1.0f + e);
+  const float forgets = f > 0.0f ? e * part : part;  // sigmoid(-f)
+  return (dg - ds * exp2_approx(log2_sigmoid * inverse_normalizer)) * forgets * inverse_normalizer;
+}
+struct alignas(8) HalfQuad {
+  bf16 x[4];
+};
+__device__ __forceinline__ void store_gate_slopes(const FlowPass& a, int64_t row, int64_t slot,
+                                                  const Quad& dg, const Quad& ds) {
+  const int64_t at = row * a.gate.stride + slot;
+  const HalfQuad f = *reinterpret_cast<const HalfQuad*>(a.gate.f + at);
+  HalfQuad df;
+  each([&](int c) {
+    df.x[c] = __float2bfloat16_rn(
+        gate_slope(dg.x[c], ds.x[c], __bfloat162float(f.x[c]), a.gate.inverse_normalizer));
+  });
+  *reinterpret_cast<HalfQuad*>(a.gate.df + at) = df;
 }
 
 // One block for the rows of a step and a key/value head: a thread has four slots of four rows. What the query
@@ -99,8 +123,13 @@ __global__ void __launch_bounds__(kQuads* kParts) flow_kernel(const FlowPass a) 
     }
   });
 #pragma unroll
-  for (int i = 0; i < kPartRows; ++i)
-    if (i < mine) *quad_of(a.dg, at + i * stride) = dg[i];
+  for (int i = 0; i < kPartRows; ++i) {
+    if (i >= mine) continue;
+    if (a.gate.f)
+      store_gate_slopes(a, first + i, (h * kQuads + quad) * 4, dg[i], *quad_of(a.ds, at + i * stride));
+    else
+      *quad_of(a.dg, at + i * stride) = dg[i];
+  }
 }
 
 }  // namespace

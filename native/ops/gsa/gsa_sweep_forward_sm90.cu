@@ -20,8 +20,11 @@ struct Shared {
   float decay[4][kSubs][kSlots];          // of each 16 rows
   float partial[2][kSubs][kPartial];      // [.., owned block * kCluster + source, ..]
   float pairs[2][kSubs][kPairs];
-  ExactWork exact;
-  uint64_t rows_ready[2], values_ready[2], strengths_ready[4], partial_ready[2], slots_ready[2];
+  union {
+    ExactWork exact;
+    alignas(1024) bf16 raw[kOut / kTile * kStepTile];  // layer form (sweep_slope_sm90.cuh)
+  };
+  uint64_t rows_ready[2], values_ready[2], strengths_ready[4], partial_ready[2], slots_ready[2], raw_ready;
 };
 
 template <int kIn, int kOut>
@@ -38,6 +41,7 @@ __device__ __forceinline__ void start_barriers(Shared<kIn, kOut>& x) {
     init_barrier(&x.strengths_ready[i]);
     expect_bytes(&x.strengths_ready[i], kTileBytes + kDecayBytes);
   }
+  init_barrier(&x.raw_ready);
   publish_barriers();
 }
 
@@ -129,12 +133,12 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>
   steps.end();
 }
 
-template <bool kBackward, bool kGrouped, int kCluster, int kIn, int kOut>
+template <bool kBackward, bool kGrouped, bool kLayer, int kCluster, int kIn, int kOut>
 __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut>& x,
                                          const Place<kCluster>& at, int thread) {
   constexpr int kGroups = OutState<kOut>::kGroups, kElements = (kIn + kOut) * kSlots;
   const int first = at.rank * kOut, n = uniform(at.line.steps);
-  const int64_t stride = a.HQ * a.out_width;
+  const int64_t stride = kLayer ? a.slope.stride : a.HQ * a.out_width;
   Cursor<false> next(at.line);
   const auto load = [&](int i) {
     if (thread != 0) return;
@@ -144,9 +148,14 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
     load_step<kOut>(x.values[i % 2], a.values_map, next.here.kv_head * a.out_width + first, next.here.row,
                     ready);
   };
+  const auto load_raw = [&] {
+    if (!kLayer || thread != 0) return;
+    expect_bytes(&x.raw_ready, kOut / kTile * kTileBytes);
+    load_step<kOut>(x.raw, a.slope.map, next.here.head * a.out_width + first, next.here.row, &x.raw_ready);
+  };
   OutState<kOut> state;
   const Steps<kCluster> steps;
-  if (n > 0) load(0);
+  if (n > 0) load(0), load_raw();
   for (int step = 0; step < n + 3; ++step) {
     const int i = step - 3;
     if (i >= 0 && i < n) {
@@ -165,6 +174,7 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
       if (thread == 0) expect_bytes(&x.slots_ready[i % 2], kTileBytes + kWeightBytes);
       wait_barrier(&x.strengths_ready[i % 4], i / 4 % 2);
       publish_shared();
+      if constexpr (kLayer) wait_barrier(&x.raw_ready, i % 2);
       steps.free();
       const float* decays = x.decay[i % 4][0];
 #pragma unroll 1
@@ -174,13 +184,15 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
                     thread, acc);
         if (sub == 1 && i + 1 < n) load(i + 1);
         state.answered(acc);
+        if constexpr (kLayer) scale_by_slopes<kGroups>(acc, x.raw, sub, thread);
         stage_rows<kGroups>(acc, v, sub, thread);
         state.settle();
       }
       store_step<kOutBarrier, kGroups>(v, a.out_map, here.head * a.out_width + first, here.row,
-                                       a.out + (here.row * a.HQ + here.head) * a.out_width + first, stride,
+                                       a.out + here.row * stride + here.head * a.out_width + first, stride,
                                        rows, thread);
       steps.read();
+      if (i + 1 < n) load_raw();
       if (kBackward && (!kGrouped || uniform(here.head == here.kv_head * a.group)))
         store_anchor(state, anchor<kGrouped, kCluster, kIn, kOut>(a, at, here) + kIn * kSlots, thread);
       if (uniform(here.step + 1 == here.stop))
@@ -196,7 +208,7 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
   if (thread == 0) wait_stores();
 }
 
-template <bool kBackward, int kCluster, int kIn, int kOut>
+template <bool kBackward, bool kLayer, int kCluster, int kIn, int kOut>
 __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOut>& x,
                                           const Place<kCluster>& at, int thread) {
   constexpr int kOwned = kSubs / kCluster;
@@ -204,7 +216,7 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
   // more they are made again.
   constexpr bool kKeep = kOwned == 1;
   const FragmentPlace place(thread);
-  const SlotBlock<kBackward, kCluster> block{a, x.work, x.exact, place};
+  const SlotBlock<kBackward, kCluster> block{a, x.work, kLayer ? a.slope.exact[blockIdx.x] : x.exact, place};
   const int n = uniform(at.line.steps);
   // The block of rows `own` of a step that this block of threads has.
   const auto rows_of_block = [&](const Location& to, int own, int64_t heads, int64_t head) {
@@ -284,7 +296,7 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
   steps.end();
 }
 
-template <bool kBackward, bool kGrouped, int kCluster, int kIn, int kOut>
+template <bool kBackward, bool kGrouped, bool kLayer, int kCluster, int kIn, int kOut>
 __global__ void __launch_bounds__(kSweepThreads, 1)
     forward_sweep_kernel(const __grid_constant__ ForwardSweep a) {
   if (kCluster == 1 && blockIdx.x >= a.clusters) return;
@@ -297,13 +309,13 @@ __global__ void __launch_bounds__(kSweepThreads, 1)
   if (role == 0) {
     in_role<kBackward, kGrouped, kCluster, kIn, kOut>(a, x, at, thread);
   } else if (role == 1) {
-    out_role<kBackward, kGrouped, kCluster, kIn, kOut>(a, x, at, thread);
+    out_role<kBackward, kGrouped, kLayer, kCluster, kIn, kOut>(a, x, at, thread);
   } else {
-    slot_role<kBackward, kCluster, kIn, kOut>(a, x, at, thread);
+    slot_role<kBackward, kLayer, kCluster, kIn, kOut>(a, x, at, thread);
   }
 }
 
-template <bool kBackward, bool kGrouped, int kCluster, int kIn, int kOut>
+template <bool kBackward, bool kGrouped, bool kLayer, int kCluster, int kIn, int kOut>
 void launch(gsa_device& device, ForwardSweep& a) {
   constexpr int kBytes = sizeof(Shared<kIn, kOut>);
   static_assert(kBytes <= 227 * 1024, "a block must fit a multiprocessor");
@@ -318,18 +330,22 @@ void launch(gsa_device& device, ForwardSweep& a) {
                    a.in_width,
                    a.out_width,
                    a.ends};
-  launch_sweep<false, kCluster>(device, forward_sweep_kernel<kBackward, kGrouped, kCluster, kIn, kOut>,
+  const cuda::Scratch exact(device, kLayer ? device.multiprocessors * sizeof(ExactWork) : 0);
+  a.slope.exact = exact.as<ExactWork>();
+  launch_sweep<false, kCluster>(device,
+                                forward_sweep_kernel<kBackward, kGrouped, kLayer, kCluster, kIn, kOut>,
                                 kBytes, (kIn + kOut) * kSlots, a, pass);
 }
 
-// `kGrouped`: backward, for fewer key/value heads than query heads.
-template <bool kBackward, bool kGrouped>
+// `kGrouped`: backward, for fewer key/value heads than query heads. `kLayer`: backward, for as many, with dq
+// the gradient of a projection.
+template <bool kBackward, bool kGrouped, bool kLayer>
 void launch_direction(gsa_device& device, ForwardSweep& a) {
   const int64_t in = a.in_width, out = a.out_width;
-  if (in == 512 && out == 512) return launch<kBackward, kGrouped, 4, 128, 128>(device, a);
-  if (in == 256 && out == 256) return launch<kBackward, kGrouped, 2, 128, 128>(device, a);
-  if (in == 128 && out == 128) return launch<kBackward, kGrouped, 1, 128, 128>(device, a);
-  if (in == 64 && out == 64) return launch<kBackward, kGrouped, 1, 64, 64>(device, a);
+  if (in == 512 && out == 512) return launch<kBackward, kGrouped, kLayer, 4, 128, 128>(device, a);
+  if (in == 256 && out == 256) return launch<kBackward, kGrouped, kLayer, 2, 128, 128>(device, a);
+  if (in == 128 && out == 128) return launch<kBackward, kGrouped, kLayer, 1, 128, 128>(device, a);
+  if (in == 64 && out == 64) return launch<kBackward, kGrouped, kLayer, 1, 64, 64>(device, a);
   fail(GSA_INTERNAL, "No sweep for widths %lld and %lld", static_cast<long long>(in),
        static_cast<long long>(out));
 }
@@ -342,9 +358,12 @@ void launch_forward_sweep(gsa_device& device, const ForwardSweep& sweep, bool ba
   a.in_read_map = cuda::tensor_map(a.in_read, a.rows, a.HQ * a.in_width, kStep);
   a.in_write_map = cuda::tensor_map(a.in_write, a.rows, a.H * a.in_width, kStep);
   a.values_map = cuda::tensor_map(a.values, a.rows, a.H * a.out_width, kStep);
-  a.out_map = cuda::tensor_map(a.out, a.rows, a.HQ * a.out_width, kStep);
-  if (!backward) return launch_direction<false, false>(device, a);
-  a.HQ == a.H ? launch_direction<true, false>(device, a) : launch_direction<true, true>(device, a);
+  a.out_map = cuda::tensor_map(a.out, a.rows, a.HQ * a.out_width, kStep, a.slope.stride);
+  if (!backward) return launch_direction<false, false, false>(device, a);
+  if (a.HQ != a.H) return launch_direction<true, true, false>(device, a);
+  if (!a.slope.raw) return launch_direction<true, false, false>(device, a);
+  a.slope.map = cuda::tensor_map(a.slope.raw, a.rows, a.HQ * a.out_width, kStep, a.slope.stride);
+  launch_direction<true, false, true>(device, a);
 }
 
 }  // namespace gsa::sm90

@@ -22,8 +22,11 @@ struct Shared {
   float decay[2][kSubs][kSlots];
   float partial[2][kSubs][kPartial];
   float pairs[2][kSubs][kPairs];
-  ExactWork exact;
-  uint64_t read_ready[2], write_ready[2], anchor_ready[2], prepared[2], partial_ready[2];
+  union {
+    ExactWork exact;
+    alignas(1024) bf16 raw[kWidth / kTile * kStepTile];  // layer form (sweep_slope_sm90.cuh)
+  };
+  uint64_t read_ready[2], write_ready[2], anchor_ready[2], prepared[2], partial_ready[2], raw_ready;
 };
 
 constexpr int kPreparedBytes = 2 * kTileBytes + kDecayBytes + kWeightBytes;
@@ -39,6 +42,7 @@ __device__ __forceinline__ void start_barriers(Shared<kWidth>& x) {
     expect_bytes(&x.prepared[i], kPreparedBytes);
     expect_bytes(&x.partial_ready[i], kPartialBytes);
   }
+  init_barrier(&x.raw_ready);
   publish_barriers();
 }
 
@@ -193,16 +197,22 @@ __device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x
   steps.end();
 }
 
-template <bool kKeySide, bool kGrouped, int kCluster, int kWidth>
+template <bool kKeySide, bool kGrouped, bool kLayer, int kCluster, int kWidth>
 __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& x,
                                          const Place<kGrouped, kCluster>& at, int thread) {
   constexpr int kGroups = OutState<kWidth>::kGroups;
   constexpr int kElements = 2 * kWidth * kSlots;
   const int first = at.rank * kWidth, n = uniform(at.line.steps);
-  const int64_t stride = a.HQ * a.width;
+  const int64_t stride = kLayer ? a.slope.stride : a.HQ * a.width;
   Cursor<true> next(at.line);
+  const auto load_raw = [&] {
+    if (!kLayer || thread != 0) return;
+    expect_bytes(&x.raw_ready, kWidth / kTile * kTileBytes);
+    load_step<kWidth>(x.raw, a.slope.map, next.here.head * a.width + first, next.here.row, &x.raw_ready);
+  };
   OutState<kWidth> state;
   const Steps<kCluster> steps;
+  if (n > 0) load_raw();
   for (int step = 0; step < n + 2; ++step) {
     const int i = step - 1;
     if (i >= 0 && i < n) {
@@ -225,6 +235,7 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
       wait_barrier(&x.prepared[i % 2], i / 2 % 2);
       if (thread == 0) expect_bytes(&x.prepared[i % 2], kPreparedBytes);
       publish_shared();
+      if constexpr (kLayer) wait_barrier(&x.raw_ready, i % 2);
       steps.free();
       const float* decays = x.decay[i % 2][0];
 #pragma unroll 1
@@ -233,13 +244,15 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
         state.start(x.slots[i % 2], x.strengths[i % 2], decays, {d_o, x.weights[i % 2], sub, thread}, sub,
                     thread, acc);
         state.answered(acc);
+        if constexpr (kLayer) scale_by_slopes<kGroups>(acc, x.raw, sub, thread);
         stage_rows<kGroups>(acc, x.out, sub, thread);
         state.settle();
       }
       steps.read();
       store_step<kOutBarrier, kGroups>(x.out, a.out_map, here.head * a.width + first, here.row,
-                                       a.out + (here.row * a.HQ + here.head) * a.width + first, stride, rows,
+                                       a.out + here.row * stride + here.head * a.width + first, stride, rows,
                                        thread);
+      if (i + 1 < n) load_raw();
       if (uniform(here.step + 1 == here.stop))
         end_piece<kOutBarrier>(state, at.ends(a), at.own_states(here), kElements, kWidth * kSlots, 1, thread,
                                false);
@@ -253,13 +266,13 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
   if (thread == 0) wait_stores();
 }
 
-template <bool kKeySide, bool kGrouped, int kCluster, int kWidth>
+template <bool kKeySide, bool kGrouped, bool kLayer, int kCluster, int kWidth>
 __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>& x,
                                           const Place<kGrouped, kCluster>& at, int thread) {
   constexpr int kOwned = kSubs / kCluster;
   constexpr bool kKeep = kOwned == 1;  // as in the forward sweep
   const FragmentPlace place(thread);
-  const SlotBlock<kKeySide, kCluster> block{a, x.exact, place};
+  const SlotBlock<kKeySide, kCluster> block{a, kLayer ? a.slope.exact[blockIdx.x] : x.exact, place};
   const int n = uniform(at.line.steps);
   const auto rows_of_block = [&](const Location& to, int own, int64_t heads, int64_t head) {
     const int past = (at.rank * kOwned + own) * kSub;
@@ -338,7 +351,7 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
   steps.end();
 }
 
-template <bool kKeySide, bool kGrouped, int kCluster, int kWidth>
+template <bool kKeySide, bool kGrouped, bool kLayer, int kCluster, int kWidth>
 __global__ void __launch_bounds__(kSweepThreads, 1)
     reverse_sweep_kernel(const __grid_constant__ ReverseSweep a) {
   if (kCluster == 1 && blockIdx.x >= a.clusters) return;
@@ -351,13 +364,13 @@ __global__ void __launch_bounds__(kSweepThreads, 1)
   if (role == 0) {
     in_role<kKeySide, kGrouped, kCluster, kWidth>(a, x, at, thread);
   } else if (role == 1) {
-    out_role<kKeySide, kGrouped, kCluster, kWidth>(a, x, at, thread);
+    out_role<kKeySide, kGrouped, kLayer, kCluster, kWidth>(a, x, at, thread);
   } else {
-    slot_role<kKeySide, kGrouped, kCluster, kWidth>(a, x, at, thread);
+    slot_role<kKeySide, kGrouped, kLayer, kCluster, kWidth>(a, x, at, thread);
   }
 }
 
-template <bool kKeySide, bool kGrouped, int kCluster, int kWidth>
+template <bool kKeySide, bool kGrouped, bool kLayer, int kCluster, int kWidth>
 void launch(gsa_device& device, ReverseSweep& a) {
   constexpr int kBytes = sizeof(Shared<kWidth>);
   static_assert(kBytes <= 227 * 1024, "a block must fit a multiprocessor");
@@ -372,17 +385,19 @@ void launch(gsa_device& device, ReverseSweep& a) {
                    a.width,
                    a.width,
                    a.ends};
-  launch_sweep<true, kCluster>(device, reverse_sweep_kernel<kKeySide, kGrouped, kCluster, kWidth>, kBytes,
-                               2 * kWidth * kSlots, a, pass);
+  const cuda::Scratch exact(device, kLayer ? device.multiprocessors * sizeof(ExactWork) : 0);
+  a.slope.exact = exact.as<ExactWork>();
+  launch_sweep<true, kCluster>(device, reverse_sweep_kernel<kKeySide, kGrouped, kLayer, kCluster, kWidth>,
+                               kBytes, 2 * kWidth * kSlots, a, pass);
 }
 
-template <bool kKeySide, bool kGrouped>
+template <bool kKeySide, bool kGrouped, bool kLayer>
 void launch_side(gsa_device& device, ReverseSweep& a, int cluster) {
   const int64_t slice = a.width / cluster;
-  if (cluster == 4 && slice == 128) return launch<kKeySide, kGrouped, 4, 128>(device, a);
-  if (cluster == 2 && slice == 128) return launch<kKeySide, kGrouped, 2, 128>(device, a);
-  if (cluster == 1 && slice == 128) return launch<kKeySide, kGrouped, 1, 128>(device, a);
-  if (cluster == 1 && slice == 64) return launch<kKeySide, kGrouped, 1, 64>(device, a);
+  if (cluster == 4 && slice == 128) return launch<kKeySide, kGrouped, kLayer, 4, 128>(device, a);
+  if (cluster == 2 && slice == 128) return launch<kKeySide, kGrouped, kLayer, 2, 128>(device, a);
+  if (cluster == 1 && slice == 128) return launch<kKeySide, kGrouped, kLayer, 1, 128>(device, a);
+  if (cluster == 1 && slice == 64) return launch<kKeySide, kGrouped, kLayer, 1, 64>(device, a);
   fail(GSA_INTERNAL, "No reverse sweep for width %lld in %d blocks", static_cast<long long>(a.width),
        cluster);
 }
@@ -394,11 +409,18 @@ void launch_reverse_sweep(gsa_device& device, const ReverseSweep& sweep, int clu
   ReverseSweep a = sweep;
   a.read_map = cuda::tensor_map(a.read, a.rows, a.H * a.width, kStep);
   a.write_map = cuda::tensor_map(a.write, a.rows, a.HQ * a.width, kStep);
-  a.out_map = cuda::tensor_map(a.out, a.rows, a.HQ * a.width, kStep);
-  if (a.HQ == a.H)
-    key_side ? launch_side<true, false>(device, a, cluster) : launch_side<false, false>(device, a, cluster);
-  else
-    key_side ? launch_side<true, true>(device, a, cluster) : launch_side<false, true>(device, a, cluster);
+  a.out_map = cuda::tensor_map(a.out, a.rows, a.HQ * a.width, kStep, a.slope.stride);
+  const auto launch_for = [&](auto launch_key, auto launch_value) {
+    key_side ? launch_key(device, a, cluster) : launch_value(device, a, cluster);
+  };
+  if (a.slope.raw) {
+    a.slope.map = cuda::tensor_map(a.slope.raw, a.rows, a.HQ * a.width, kStep, a.slope.stride);
+    launch_for(launch_side<true, false, true>, launch_side<false, false, true>);
+  } else if (a.HQ == a.H) {
+    launch_for(launch_side<true, false, false>, launch_side<false, false, false>);
+  } else {
+    launch_for(launch_side<true, true, false>, launch_side<false, true, false>);
+  }
 }
 
 }  // namespace gsa::sm90

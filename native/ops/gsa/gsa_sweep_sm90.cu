@@ -17,6 +17,8 @@ using slot_attention::ChunkBwd;
 using slot_attention::ChunkFwd;
 using slot_attention::Dims;
 using slot_attention::Inputs;
+using slot_attention::Joined;
+using slot_attention::LayerBwd;
 
 bool sweep_takes(const Dims& d, int32_t dtype) {
   const bool widths = d.K == d.V && (d.K == 64 || d.K == 128 || d.K == 256 || d.K == 512);
@@ -77,12 +79,12 @@ struct SweepScratch {
   int64_t bytes = 0;
   float *norm, *dok, *flow, *anchor_flow;
   bf16* anchors;
-  // Of every query head, where they are grouped: ds, and dv or dk.
+  // Of every query head, where they are grouped: ds, and dv or dk. Layer form: ds.
   float* ds;
   bf16* shared;
   Documents documents{};
 
-  SweepScratch(char* memory, const Dims& d) {
+  SweepScratch(char* memory, const Dims& d, bool layer) {
     const int64_t rows = d.B * d.T * d.HQ, stored = d.B * d.T / kStep + d.N;
     const bool grouped = d.HQ != d.H;
     const auto take = [&](auto*& field, int64_t n) {
@@ -94,13 +96,23 @@ struct SweepScratch {
     take(flow, rows * kSlots);
     take(anchor_flow, stored * d.HQ * cluster_of(d) * 5 * kSlots);
     take(anchors, stored * d.H * (d.K + d.V) * kSlots);
-    take(ds, grouped ? rows * kSlots : 0);
+    take(ds, grouped || layer ? rows * kSlots : 0);
     take(shared, grouped ? rows * std::max(d.K, d.V) : 0);
   }
 };
 
+// The slopes for a part of the joined rows, at the same place as its gradient.
+SiluSlope slope_of(const Joined* rows, const void* gradient) {
+  SiluSlope slope{};
+  if (!rows) return slope;
+  slope.raw =
+      static_cast<const bf16*>(rows->x) + (static_cast<const bf16*>(gradient) - static_cast<bf16*>(rows->dx));
+  slope.stride = rows->width;
+  return slope;
+}
+
 // dq, dok, and what dg needs; stores the states now and then.
-void backward_forward(gsa_device& device, const ChunkBwd& p, const SweepScratch& x) {
+void backward_forward(gsa_device& device, const ChunkBwd& p, const Joined* rows, const SweepScratch& x) {
   const Dims& d = p.dims;
   ForwardSweep a = forward_sweep(d, p.in, x.documents);
   a.in_read = static_cast<const bf16*>(p.d_o);
@@ -114,6 +126,7 @@ void backward_forward(gsa_device& device, const ChunkBwd& p, const SweepScratch&
   a.in_scale = 1.0f;
   a.out_scale = p.in.scale;
   a.out = static_cast<bf16*>(p.dq);
+  a.slope = slope_of(rows, p.dq);
   a.ok = const_cast<float*>(p.ok);
   launch_softmax(device, {p.ok, x.norm, d.B * d.T * d.HQ});
   a.norm = x.norm;
@@ -134,7 +147,7 @@ ReverseSweep reverse_sweep(const ChunkBwd& p, const SweepScratch& x) {
   a.rows = d.B * d.T;
   a.s = p.in.s;
   a.g = p.in.g;
-  a.ds = d.HQ == d.H ? p.ds : x.ds;
+  a.ds = d.HQ == d.H && p.ds ? p.ds : x.ds;
   a.anchors = x.anchors;
   a.anchor_slices[0] = static_cast<int>(d.V / cluster_of(d));
   a.anchor_slices[1] = static_cast<int>(d.K / cluster_of(d));
@@ -153,8 +166,9 @@ void sweep_back(gsa_device& device, ReverseSweep& a, const Dims& d, const SweepS
                               static_cast<int>(a.width)});
 }
 
-void backward_values(gsa_device& device, const ChunkBwd& p, const SweepScratch& x) {
+void backward_values(gsa_device& device, const ChunkBwd& p, const Joined* rows, const SweepScratch& x) {
   ReverseSweep a = reverse_sweep(p, x);
+  a.slope = slope_of(rows, p.dv);
   a.strength = p.ok;
   a.norm = x.norm;
   a.write = static_cast<const bf16*>(p.d_o);
@@ -169,8 +183,9 @@ void backward_values(gsa_device& device, const ChunkBwd& p, const SweepScratch& 
   states.store();
 }
 
-void backward_keys(gsa_device& device, const ChunkBwd& p, const SweepScratch& x) {
+void backward_keys(gsa_device& device, const ChunkBwd& p, const Joined* rows, const SweepScratch& x) {
   ReverseSweep a = reverse_sweep(p, x);
+  a.slope = slope_of(rows, p.dk);
   a.strength = x.dok;
   a.write = static_cast<const bf16*>(p.in.q);
   a.read = static_cast<const bf16*>(p.in.k);
@@ -183,20 +198,44 @@ void backward_keys(gsa_device& device, const ChunkBwd& p, const SweepScratch& x)
   states.store();
 }
 
-}  // namespace
+GateSlope gate_slope(const Dims& d, const Joined* rows) {
+  if (!rows) return {};
+  const int64_t f = rows->width - d.H * d.M;
+  return {static_cast<const bf16*>(rows->x) + f, static_cast<bf16*>(rows->dx) + f, rows->width,
+          1.0f / rows->normalizer};
+}
 
-void sweep_bwd(gsa_device& device, const ChunkBwd& p) {
+void sweep_back(gsa_device& device, const ChunkBwd& p, const Joined* rows) {
   const Dims& d = p.dims;
-  const Scratch memory(device, SweepScratch(nullptr, d).bytes);
-  SweepScratch x(memory.as<char>(), d);
+  const Scratch memory(device, SweepScratch(nullptr, d, rows).bytes);
+  SweepScratch x(memory.as<char>(), d, rows);
   const CountedDocuments documents(device, d, p.in.cu_seqlens);
   x.documents = documents.get();
-  backward_forward(device, p, x);
-  backward_values(device, p, x);
-  backward_keys(device, p, x);
+  backward_forward(device, p, rows, x);
+  backward_values(device, p, rows, x);
+  backward_keys(device, p, rows, x);
   const bool grouped = d.HQ != d.H;
   launch_flow(device, {x.documents, d.T, d.N, d.HQ, d.H, cluster_of(d), !p.in.hk0 && !p.in.hv0, p.in.s,
-                       x.flow, grouped ? x.ds : p.ds, x.anchor_flow, p.dg, grouped ? p.ds : nullptr});
+                       x.flow, grouped || rows ? x.ds : p.ds, x.anchor_flow, p.dg, grouped ? p.ds : nullptr,
+                       gate_slope(d, rows)});
+}
+
+}  // namespace
+
+void sweep_bwd(gsa_device& device, const ChunkBwd& p) { sweep_back(device, p, nullptr); }
+
+bool sweep_takes_layer(const LayerBwd& p) {
+  const Dims& d = p.chunk.dims;
+  return d.HQ == d.H && !p.absmax && cuda::aligned({p.rows.x, p.rows.dx});
+}
+void sweep_layer_bwd(gsa_device& device, const LayerBwd& p) {
+  // Gradients in their places in the joined rows; ds and dg are not wanted.
+  const Dims& d = p.chunk.dims;
+  ChunkBwd chunk = p.chunk;
+  chunk.dq = p.rows.dx;
+  chunk.dk = static_cast<bf16*>(chunk.dq) + d.HQ * d.K;
+  chunk.dv = static_cast<bf16*>(chunk.dk) + d.H * d.K;
+  sweep_back(device, chunk, &p.rows);
 }
 
 }  // namespace gsa::sm90

@@ -109,11 +109,12 @@ inline float* write_state(const gsa_tensor* t, const Dims& d, int64_t rows, int6
   return const_cast<float*>(read_state(t, d, rows, columns, name));
 }
 
-// The first eight inputs, which all three ops share.
-inline Inputs read_inputs(const Args& args, int32_t dtype, Dims& d, const char* hk_name,
-                          const char* hv_name) {
-  const gsa_tensor *q = &args.in(0), *k = &args.in(1), *v = &args.in(2), *s = &args.in(3), *g = &args.in(4);
-  const gsa_tensor* cu_seqlens = args.in_optional(7);
+// The eight inputs that all ops share, from number `first` on.
+inline Inputs read_inputs(const Args& args, int32_t dtype, Dims& d, const char* hk_name, const char* hv_name,
+                          int first = 0) {
+  const gsa_tensor *q = &args.in(first), *k = &args.in(first + 1), *v = &args.in(first + 2),
+                   *s = &args.in(first + 3), *g = &args.in(first + 4);
+  const gsa_tensor* cu_seqlens = args.in_optional(first + 7);
   d = read_dims(*q, *k, *v, *s, cu_seqlens);
   expect_dense(*q, dtype, {d.B, d.T, d.HQ, d.K}, "q");
   expect_dense(*k, dtype, {d.B, d.T, d.H, d.K}, "k");
@@ -129,8 +130,8 @@ inline Inputs read_inputs(const Args& args, int32_t dtype, Dims& d, const char* 
           v->data,
           static_cast<const float*>(s->data),
           static_cast<const float*>(g->data),
-          read_state(args.in_optional(5), d, d.K, d.M, hk_name),
-          read_state(args.in_optional(6), d, d.M, d.V, hv_name),
+          read_state(args.in_optional(first + 5), d, d.K, d.M, hk_name),
+          read_state(args.in_optional(first + 6), d, d.M, d.V, hv_name),
           data_or_null<const int32_t>(cu_seqlens),
           static_cast<float>(scale)};
 }

@@ -6,6 +6,14 @@
 
 namespace gsa::sm90 {
 
+// The layer form: the gates are g = logsigmoid(f) / normalizer, s = 1 - exp(g) of raw projections f.
+struct GateSlope {
+  const bf16* f;  // [rows, stride], at its first slot; NULL: the plain form
+  bf16* df;       // in the same places
+  int64_t stride;
+  float inverse_normalizer;
+};
+
 struct FlowPass {
   Documents documents;
   int64_t T, N, HQ, H;
@@ -14,8 +22,9 @@ struct FlowPass {
   const float* s;            // [rows, H, slots]
   const float *flow, *ds;    // [rows, HQ, slots]
   const float* anchor_flow;  // [first_anchor .., HQ, cluster, 5, slots]
-  float* dg;                 // [rows, H, slots]
+  float* dg;                 // [rows, H, slots]; layer form, HQ = H: not wanted
   float* ds_of_groups;       // [rows, H, slots] sums of ds over the query heads of a group; NULL: not wanted
+  GateSlope gate;
 };
 void launch_flow(gsa_device& device, const FlowPass& a);
 

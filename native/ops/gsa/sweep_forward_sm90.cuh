@@ -4,6 +4,7 @@
 #pragma once
 
 #include "sweep_line_sm90.cuh"
+#include "sweep_slope_sm90.cuh"
 #include "sweep_sm90.cuh"
 
 namespace gsa::sm90 {
@@ -29,6 +30,7 @@ struct ForwardSweep {
   LineTable line;     // this and what follows: filled in by the launch
   int clusters;
   HandOver hand_over;
+  SiluSlope slope;    // layer form of the backward, HQ = H: out is the gradient of what silu made q of
 };
 
 void launch_forward_sweep(gsa_device& device, const ForwardSweep& a, bool backward);

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "../../cuda/device.h"
-#include "params.h"
+#include "layer_params.h"
 
 namespace gsa::sm90 {
 
@@ -16,5 +16,9 @@ bool sweep_takes(const slot_attention::Dims& d, int32_t dtype);
 void sweep_fwd(gsa_device& device, const slot_attention::ChunkFwd& p);
 
 void sweep_bwd(gsa_device& device, const slot_attention::ChunkBwd& p);
+
+// The backward of the layer form, for shapes that the sweeps take: as many query heads as key/value heads.
+bool sweep_takes_layer(const slot_attention::LayerBwd& p);
+void sweep_layer_bwd(gsa_device& device, const slot_attention::LayerBwd& p);
 
 }  // namespace gsa::sm90

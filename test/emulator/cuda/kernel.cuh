@@ -20,4 +20,10 @@ class Scratch {
   std::vector<char> memory_;
 };
 
+inline bool aligned(std::initializer_list<const void*> addresses) {
+  for (const void* address : addresses)
+    if (reinterpret_cast<uintptr_t>(address) % 16 != 0) return false;
+  return true;
+}
+
 }  // namespace gsa::cuda

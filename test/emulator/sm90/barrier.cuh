@@ -41,7 +41,7 @@ inline void load_box(bf16* to, const TensorMap& map, int column, int row, uint64
     for (int c = 0; c < kTile; ++c) {
       const int64_t at_row = row + r, at_column = column + c;
       const bool inside = at_row >= 0 && at_row < map.rows && at_column >= 0 && at_column < map.columns;
-      to[tile_offset(r, c)] = inside ? map.base[at_row * map.columns + at_column] : __float2bfloat16_rn(0.0f);
+      to[tile_offset(r, c)] = inside ? map.base[at_row * map.stride + at_column] : __float2bfloat16_rn(0.0f);
     }
   arrive(*barrier, -map.box_rows * kTile * 2, false);
 }
@@ -49,7 +49,7 @@ inline void load_box(bf16* to, const TensorMap& map, int column, int row, uint64
 inline void store_box(const TensorMap& map, int column, int row, const bf16* from) {
   for (int r = 0; r < map.box_rows && row + r < map.rows; ++r)
     for (int c = 0; c < kTile && column + c < map.columns; ++c)
-      const_cast<bf16*>(map.base)[int64_t{row + r} * map.columns + column + c] = from[tile_offset(r, c)];
+      const_cast<bf16*>(map.base)[int64_t{row + r} * map.stride + column + c] = from[tile_offset(r, c)];
 }
 inline void commit_stores() {}
 inline void wait_stores_read() {}

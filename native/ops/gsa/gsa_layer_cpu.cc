@@ -1,0 +1,20 @@
+// The backward of a gated-slot-attention layer on the CPU: that of the operator, then that of its inputs.
+#include <memory>
+#include <vector>
+
+#include "layer_params.h"
+
+namespace gsa::cpu {
+
+void gsa_chunk_bwd(gsa_device&, const Args&);
+void gsa_inputs_bwd(gsa_device&, const Args&);
+
+void gsa_layer_bwd(gsa_device& device, const Args& args) {
+  const slot_attention::LayerBwd p = slot_attention::read_layer_bwd(args, GSA_FLOAT32);
+  std::vector<std::unique_ptr<char[]>> memory;
+  slot_attention::compose_layer_bwd(device, args, p, gsa_chunk_bwd, gsa_inputs_bwd, [&](uint64_t bytes) {
+    return memory.emplace_back(new char[bytes]).get();
+  });
+}
+
+}  // namespace gsa::cpu
