@@ -42,7 +42,6 @@ def layer(ops, B, T, H, K, repeats):
     plain = [q, k, v, s, g, None, None, None]
     inputs_fwd = ops.prepare('gsa_inputs_fwd', [x], [q, k, v, g, s], [NORMALIZER])
     chunk_fwd = ops.prepare('gsa_chunk_fwd', plain, [o, ok, None, None], [1.0])
-    inputs_fwd(); chunk_fwd()
     gradients = [torch.empty_like(t) for t in (q, k, v, s, g)]
     dq, dk, dv, ds, dg = gradients
     composed, fused = torch.empty_like(x), torch.full_like(x, float('nan'))
@@ -50,7 +49,8 @@ def layer(ops, B, T, H, K, repeats):
     inputs_bwd = ops.prepare('gsa_inputs_bwd', [dq, dk, dv, dg, ds, x], [composed, None], [NORMALIZER])
     layer_bwd = ops.prepare('gsa_layer_bwd', [x] + plain + [ok, do, None, None], [fused, None, None, None],
                             [1.0, NORMALIZER])
-    chunk_bwd(); inputs_bwd(); layer_bwd()
+    torch.cuda.synchronize()  # the ops have a stream of their own
+    inputs_fwd(); chunk_fwd(); chunk_bwd(); inputs_bwd(); layer_bwd()
     ops.synchronize()
     parts = zip('qkvf', composed.split(widths, 2), fused.split(widths, 2))
     differences = {name: relative(b, a) for name, a, b in parts}
