@@ -37,6 +37,7 @@ const STORED: Readonly<Record<string, readonly string[]>> = {
   cross_entropy_fwd: ['dlogits'],
   gsa_chunk_fwd: ['o'],
   gsa_chunk_bwd: ['dq', 'dk', 'dv'],
+  gsa_layer_fwd: ['q', 'k', 'v', 'o'],
   gsa_layer_bwd: ['dx'],
   scale_by: ['y'],
 };

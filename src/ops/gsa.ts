@@ -91,8 +91,9 @@ export function gsaChunk(args: GsaInputs): { o: Tensor; hkT?: Tensor; hvT?: Tens
   const checked = checkGsa('gsaChunk', args);
   const { q, k, v, s, g, hk0, hv0, cuSeqlens, scale } = checked;
   const inputs = [q, k, v, s, g, hk0, hv0];
-  const { o, logits, ...states } = runChunk(checked, args.outputFinalState ?? false, recording(inputs));
-  using ok = logits;
+  const { o, states, ...kept } = emptyOutputs(checked, args.outputFinalState ?? false, recording(inputs));
+  using ok = kept.ok;
+  exec('gsa_chunk_fwd', { q, k, v, s, g, hk0, hv0, cu_seqlens: cuSeqlens }, { o, ok, ...states }, { scale });
   if (!ok) return { o, ...states };
   const optional = [hk0, hv0, cuSeqlens];
   const outputs = [o, ...Object.values(states)];
@@ -114,21 +115,18 @@ export function gsaChunk(args: GsaInputs): { o: Tensor; hkT?: Tensor; hvT?: Tens
   return { o, ...states };
 }
 
-/** The forward; `logits`, which the backward wants, where they are to be kept.
+/** Where a forward writes; `ok`, the logits, which the backward wants, where they are to be kept.
  * @internal */
-export function runChunk(
-  { q, k, v, s, g, hk0, hv0, cuSeqlens, scale, hkShape, hvShape }: Checked,
+export function emptyOutputs(
+  { q, v, s, hkShape, hvShape }: Checked,
   outputFinalState: boolean,
   keepLogits: boolean,
-): { o: Tensor; logits: Tensor | null; hkT?: Tensor; hvT?: Tensor } {
-  const o = outputLike(q, v);
-  const logits = keepLogits ? emptyBeside(q, [...q.shape.slice(0, 3), s.shape[3]!], 'float32') : null;
+): { o: Tensor; ok: Tensor | null; states: { hkT?: Tensor; hvT?: Tensor } } {
   const states = outputFinalState
     ? { hkT: emptyBeside(q, hkShape, 'float32'), hvT: emptyBeside(q, hvShape, 'float32') }
     : {};
-  const inputs = { q, k, v, s, g, hk0, hv0, cu_seqlens: cuSeqlens };
-  exec('gsa_chunk_fwd', inputs, { o, ok: logits, ...states }, { scale });
-  return { o, logits, ...states };
+  const ok = keepLogits ? emptyBeside(q, [...q.shape.slice(0, 3), s.shape[3]!], 'float32') : null;
+  return { o: outputLike(q, v), ok, states };
 }
 
 /** @internal */

@@ -19,39 +19,69 @@ export interface GsaInputShape {
   noteAbsMax?: boolean;
 }
 
+/** What gated slot attention takes. */
+export interface GsaMade {
+  q: Tensor;
+  k: Tensor;
+  v: Tensor;
+  g: Tensor;
+  s: Tensor;
+}
+
 /** What gated slot attention takes, from the joined projections of a layer: a row of x [B, T, HQ K + H K + H V + H M] is
  * [q | k | v | f] of one token. q, k and v are silu of theirs; g = logsigmoid(f) / normalizer and s = 1 − exp(g), both
  * float32 (arXiv 2409.07146, section 3.3).
  * @returns q [B, T, HQ, K], k [B, T, H, K], v [B, T, H, V], g and s [B, T, H, M]
  * @throws GsaError INVALID_ARGUMENT */
-export function gsaInputs(
-  x: Tensor,
-  shape: GsaInputShape,
-): { q: Tensor; k: Tensor; v: Tensor; g: Tensor; s: Tensor } {
-  const op = 'gsaInputs';
-  const { HQ, H, K, V, M, noteAbsMax = false } = shape;
+export function gsaInputs(x: Tensor, shape: GsaInputShape): GsaMade {
+  const checked = checkInputs('gsaInputs', x, shape);
+  const made = makeInputs(x, checked);
+  recordInputs(x, made, checked);
+  return made;
+}
+
+/** @internal */
+export interface CheckedInputs extends GsaInputShape {
+  normalizer: number;
+}
+/** @internal */
+export function checkInputs(op: string, x: unknown, shape: GsaInputShape): CheckedInputs {
+  const { HQ, H, K, V, M } = shape;
   for (const [name, extent] of Object.entries({ HQ, H, K, V, M }))
     checkNumber(op, name, extent, 'an integer above 0', (n) => Number.isInteger(n) && n > 0);
   const normalizer = checkNumber(op, 'normalizer', shape.normalizer ?? 8, 'a number above 0', (n) => n > 0);
   checkTensor(op, 'x', x, { shape: [null, null, HQ * K + H * K + H * V + H * M] });
-  const [B, T] = x.shape as [number, number, number];
-  const forward = (x: Tensor) => {
-    const outputs = {
-      q: emptyBeside(x, [B, T, HQ, K]),
-      k: emptyBeside(x, [B, T, H, K]),
-      v: emptyBeside(x, [B, T, H, V]),
-      g: emptyBeside(x, [B, T, H, M], 'float32'),
-      s: emptyBeside(x, [B, T, H, M], 'float32'),
-    };
-    exec('gsa_inputs_fwd', { x }, outputs, { normalizer });
-    return outputs;
+  return { ...shape, normalizer };
+}
+
+/** @internal */
+export function emptyInputs(x: Tensor, { HQ, H, K, V, M }: CheckedInputs): GsaMade {
+  const [B, T] = x.shape as [number, number];
+  return {
+    q: emptyBeside(x, [B, T, HQ, K]),
+    k: emptyBeside(x, [B, T, H, K]),
+    v: emptyBeside(x, [B, T, H, V]),
+    g: emptyBeside(x, [B, T, H, M], 'float32'),
+    s: emptyBeside(x, [B, T, H, M], 'float32'),
   };
-  const outputs = forward(x);
-  const shapes = Object.values(outputs).map((t) => ({ shape: t.shape, dtype: t.dtype }));
+}
+
+function makeInputs(x: Tensor, checked: CheckedInputs): GsaMade {
+  const made = emptyInputs(x, checked);
+  exec('gsa_inputs_fwd', { x }, { ...made }, { normalizer: checked.normalizer });
+  return made;
+}
+
+/** `made` from x, by this op or, with the same bits, by another: its gradient, and how it is made again.
+ * @internal */
+export function recordInputs(x: Tensor, made: GsaMade, checked: CheckedInputs): void {
+  const { normalizer, noteAbsMax = false } = checked;
+  const outputs = Object.values(made) as Tensor[];
+  const shapes = outputs.map((t) => ({ shape: t.shape, dtype: t.dtype }));
   record(
-    op,
+    'gsaInputs',
     [x],
-    Object.values(outputs),
+    outputs,
     [x],
     (arrived, [x]) => {
       const [dq, dk, dv, dg, ds] = arrived.map(
@@ -63,7 +93,6 @@ export function gsaInputs(
       dx.absMax = absmax;
       return [dx];
     },
-    { of: [0, 1, 2, 3, 4], make: ([x]) => Object.values(forward(x!)) },
+    { of: [0, 1, 2, 3, 4], make: ([x]) => Object.values(makeInputs(x!, checked)) },
   );
-  return outputs;
 }

@@ -7,7 +7,7 @@ import { fixture } from '../paths.js';
 const EVERYTHING =
   'weights matmul add embedding_fwd embedding_bwd rmsnorm_fwd rmsnorm_bwd silu_fwd silu_bwd swiglu_fwd swiglu_bwd ' +
   'gsa_inputs_fwd gsa_inputs_bwd gsa_gate_bwd short_conv_fwd short_conv_bwd cross_entropy_fwd gsa_chunk_fwd ' +
-  'gsa_chunk_bwd gsa_layer_bwd scale_by';
+  'gsa_chunk_bwd gsa_layer_fwd gsa_layer_bwd scale_by';
 
 function rounding(...args: string[]): { status: number | null; stderr: string; first: number } {
   const program = join(packageRoot(), '.build', 'bench', 'rounding.js');

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The layer form of gated slot attention on a CUDA backend: its backward against the two ops that it joins, times of both and
-of the plain operator, repeats. Needs a GPU and torch. FLASH_GSA_LAYER=0 in the environment has it composed.
+"""The layer form of gated slot attention on a CUDA backend against the ops that it joins, times of both and of the plain
+operator, repeats. Needs a GPU and torch. FLASH_GSA_LAYER=0 in the environment has it composed.
 
   layer.py --lib gsa_cuda.so [--shapes 8x4096x4x512,...] [--repeats N]     shapes: B x T x H x K, 64 slots, K = V
 """
@@ -42,6 +42,9 @@ def layer(ops, B, T, H, K, repeats):
     plain = [q, k, v, s, g, None, None, None]
     inputs_fwd = ops.prepare('gsa_inputs_fwd', [x], [q, k, v, g, s], [NORMALIZER])
     chunk_fwd = ops.prepare('gsa_chunk_fwd', plain, [o, ok, None, None], [1.0])
+    made = [torch.full_like(t, float('nan')) for t in (q, k, v, s, g, o, ok)]
+    layer_fwd = ops.prepare('gsa_layer_fwd', [x, None, None, None], [made[5]] + made[:5] + [made[6], None, None],
+                            [1.0, NORMALIZER])
     gradients = [torch.empty_like(t) for t in (q, k, v, s, g)]
     dq, dk, dv, ds, dg = gradients
     composed, fused = torch.empty_like(x), torch.full_like(x, float('nan'))
@@ -50,29 +53,57 @@ def layer(ops, B, T, H, K, repeats):
     layer_bwd = ops.prepare('gsa_layer_bwd', [x] + plain + [ok, do, None, None], [fused, None, None, None],
                             [1.0, NORMALIZER])
     torch.cuda.synchronize()  # the ops have a stream of their own
-    inputs_fwd(); chunk_fwd(); chunk_bwd(); inputs_bwd(); layer_bwd()
+    inputs_fwd(); chunk_fwd(); chunk_bwd(); inputs_bwd(); layer_bwd(); layer_fwd()
     ops.synchronize()
     parts = zip('qkvf', composed.split(widths, 2), fused.split(widths, 2))
     differences = {name: relative(b, a) for name, a, b in parts}
-    good = all(d <= 1e-2 for d in differences.values())
+    forward = {n: relative(a, b) for n, a, b in zip(['q', 'k', 'v', 's', 'g', 'o', 'ok'], made, [q, k, v, s, g, o, ok])}
+    raw = x.split(widths, 2)
+    silu = [relative(torch.nn.functional.silu(r.double()), m.flatten(2).double()) for r, m in zip(raw[:3], (q, k, v))]
+    print('     forward against composed: ' + ' '.join(f'{n} {d:.1e}' for n, d in forward.items()) +
+          '; silu against float64: ' + ' '.join(f'{d:.2e}' for d in silu))
+    good = all(d <= 1e-2 for d in [*differences.values(), *forward.values()]) and max(
+        forward[n] for n in ('q', 'k', 'v', 's', 'g')) == 0
     print(f'{"ok  " if good else "FAIL"} B{B} T{T} H{H} K=V={K}: fused against composed ' +
           ' '.join(f'{n} {d:.1e}' for n, d in differences.items()))
     if repeats:
-        first, same = fused.clone(), True
+        outputs = [fused] + made
+        first, same = [t.clone() for t in outputs], True
         for _ in range(repeats):
-            fused.fill_(float('nan')); torch.cuda.synchronize()
-            layer_bwd(); ops.synchronize()
-            same = same and torch.equal(first, fused)
+            for t in outputs: t.fill_(float('nan'))
+            torch.cuda.synchronize()
+            layer_fwd(); layer_bwd(); ops.synchronize()
+            same = same and all(map(torch.equal, first, outputs))
         print(f'{"ok  " if same else "FAIL"} {repeats} repeats bit-equal')
         good = good and same
     def plain_both(): chunk_fwd(); chunk_bwd()
     def composed_both(): inputs_fwd(); chunk_fwd(); chunk_bwd(); inputs_bwd()
-    def layer_both(): inputs_fwd(); chunk_fwd(); layer_bwd()
+    def composed_fwd(): inputs_fwd(); chunk_fwd()
+    def layer_both(): layer_fwd(); layer_bwd()
     for name, fn in (('inputs forward', inputs_fwd), ('inputs backward', inputs_bwd), ('plain forward', chunk_fwd),
-                     ('plain backward', chunk_bwd), ('layer backward', layer_bwd), ('plain, both', plain_both),
+                     ('composed forward', composed_fwd),
+                     ('layer forward', layer_fwd), ('plain backward', chunk_bwd), ('layer backward', layer_bwd), ('plain, both', plain_both),
                      ('composed, both', composed_both), ('layer, both', layer_both)):
         print(f'     {name}: {median_ms(ops, fn):.4f} ms', flush=True)
     return good
+
+
+def every_silu(ops):
+    """Of every finite bfloat16: the largest error of silu, and where, in units of the result's last place and of |x|."""
+    bits = torch.arange(65536, device='cuda').to(torch.int16)
+    x = bits.view(bf16)
+    x = torch.where(x.isfinite(), x, torch.zeros_like(x)).view(1, 1024, 64)
+    joined = torch.cat([x, x, x, torch.zeros_like(x)], 2).contiguous()
+    made = [torch.empty(1, 1024, 1, 64, device='cuda', dtype=t) for t in (bf16, bf16, bf16, f32, f32)]
+    torch.cuda.synchronize()
+    ops.call('gsa_inputs_fwd', [joined], made, [NORMALIZER])
+    exact = torch.nn.functional.silu(x.double()).flatten()
+    error = (made[0].double().flatten() - exact).abs()
+    for low, high in ((-1e30, -16), (-16, -4), (-4, -1), (-1, 0), (0, 1), (1, 4), (4, 1e30)):
+        at = (x.flatten() >= low) & (x.flatten() < high)
+        part = error[at] / x.flatten()[at].double().abs().clamp(min=1e-30)
+        relative = error[at] / exact[at].abs().clamp(min=1e-30)
+        print(f'     silu of [{low:g}, {high:g}): largest error {part.max():.1e} of |x|, {relative.max():.1e} of the result')
 
 
 def main():
@@ -82,6 +113,7 @@ def main():
     ap.add_argument('--repeats', type=int, default=0)
     a = ap.parse_args()
     ops = Ops(a.lib)
+    every_silu(ops)
     results = [layer(ops, *map(int, shape.split('x')), a.repeats) for shape in a.shapes.split(',')]
     sys.exit(not all(results))
 

@@ -1,4 +1,5 @@
-// The backward of a gated-slot-attention layer on the CPU: that of the operator, then that of its inputs.
+// Gated slot attention from the joined projections of a layer, on the CPU: the inputs of the operator, then
+// the operator, and back.
 #include <memory>
 #include <vector>
 
@@ -7,7 +8,14 @@
 namespace gsa::cpu {
 
 void gsa_chunk_bwd(gsa_device&, const Args&);
+void gsa_chunk_fwd(gsa_device&, const Args&);
 void gsa_inputs_bwd(gsa_device&, const Args&);
+void gsa_inputs_fwd(gsa_device&, const Args&);
+
+void gsa_layer_fwd(gsa_device& device, const Args& args) {
+  slot_attention::read_layer_fwd(args, GSA_FLOAT32);
+  slot_attention::compose_layer_fwd(device, args, gsa_inputs_fwd, gsa_chunk_fwd);
+}
 
 void gsa_layer_bwd(gsa_device& device, const Args& args) {
   const slot_attention::LayerBwd p = slot_attention::read_layer_bwd(args, GSA_FLOAT32);

@@ -1,6 +1,6 @@
 // Entry points of gated slot attention on CUDA: which path a call takes. FLASH_GSA_TRACE=1 in the environment
-// prints it; FLASH_GSA_SWEEP=1 lets the sweeps take every call whose shape they know, 0 none. FLASH_GSA_LAYER=0
-// composes the layer's backward everywhere.
+// prints it; FLASH_GSA_SWEEP=1 lets the sweeps take every call whose shape they know, 0 none.
+// FLASH_GSA_LAYER=0 composes the layer form everywhere.
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -66,7 +66,21 @@ void gsa_chunk_bwd(gsa_device& device, const Args& args) {
   fast ? sm90::fast_bwd(device, p) : sm90::general_bwd(device, p, dtype);
 }
 
+void gsa_inputs_fwd(gsa_device&, const Args&);
 void gsa_inputs_bwd(gsa_device&, const Args&);
+
+// Where the sweeps take the operator and can make its inputs themselves, they do; else these come first.
+void gsa_layer_fwd(gsa_device& device, const Args& args) {
+  const int32_t dtype = args.in(0).dtype;
+  const slot_attention::LayerFwd p = slot_attention::read_layer_fwd(args, dtype);
+  const Dims& d = p.chunk.dims;
+  const bool sweep = sm90::layer_wanted() && sm90::sweep_takes(d, dtype) &&
+                     sm90::sweep_takes_layer(device, p) &&
+                     sweep_wanted(device, d, p.chunk.in.cu_seqlens, false);
+  trace("gsa_layer_fwd", sweep ? "sweep" : "composed", d, dtype);
+  if (sweep) return sm90::sweep_layer_fwd(device, p);
+  slot_attention::compose_layer_fwd(device, args, gsa_inputs_fwd, gsa_chunk_fwd);
+}
 
 // Where the sweeps take the operator and what they write can be the gradients of the projections, they do;
 // else the operator's backward and that of its inputs.

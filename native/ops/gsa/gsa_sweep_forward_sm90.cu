@@ -25,6 +25,7 @@ struct Shared {
     alignas(1024) bf16 raw[kOut / kTile * kStepTile];  // layer form (sweep_slope_sm90.cuh)
   };
   uint64_t rows_ready[2], values_ready[2], strengths_ready[4], partial_ready[2], slots_ready[2], raw_ready;
+  uint64_t rows_active[2], values_active[2];  // layer form (sweep_activate_sm90.cuh)
 };
 
 template <int kIn, int kOut>
@@ -32,6 +33,8 @@ __device__ __forceinline__ void start_barriers(Shared<kIn, kOut>& x) {
   for (int i = 0; i < 2; ++i) {
     init_barrier(&x.rows_ready[i]);
     init_barrier(&x.values_ready[i]);
+    init_barrier(&x.rows_active[i]);
+    init_barrier(&x.values_active[i]);
     init_barrier(&x.partial_ready[i]);
     init_barrier(&x.slots_ready[i]);
     expect_bytes(&x.partial_ready[i], kPartialBytes);
@@ -65,7 +68,7 @@ __device__ __forceinline__ bf16* anchor(const ForwardSweep& a, const Place<kClus
   return a.anchors + (place * kCluster + at.rank) * anchor_elements(kIn, kOut);
 }
 
-template <bool kBackward, bool kGrouped, int kCluster, int kIn, int kOut>
+template <bool kBackward, bool kGrouped, bool kLayer, int kCluster, int kIn, int kOut>
 __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>& x,
                                         const Place<kCluster>& at, int thread) {
   constexpr int kElements = (kIn + kOut) * kSlots, kOwned = kSubs / kCluster;
@@ -91,7 +94,7 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>
       if (uniform(here.step == here.start))
         begin_piece<kInBarrier>(state, at.ends(a), here, kElements, 0, 0, thread);
       bf16 *q = x.reading[i % 2], *k = x.writing[i % 2];
-      wait_barrier(&x.rows_ready[i % 2], i / 2 % 2);
+      wait_barrier(kLayer && !kBackward ? &x.rows_active[i % 2] : &x.rows_ready[i % 2], i / 2 % 2);
       if (uniform(here.rows < kStep)) {
         clear_rows<kIn>(q, here.rows, thread);
         clear_rows<kIn>(k, here.rows, thread);
@@ -138,7 +141,8 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
                                          const Place<kCluster>& at, int thread) {
   constexpr int kGroups = OutState<kOut>::kGroups, kElements = (kIn + kOut) * kSlots;
   const int first = at.rank * kOut, n = uniform(at.line.steps);
-  const int64_t stride = kLayer ? a.slope.stride : a.HQ * a.out_width;
+  constexpr bool kSlopes = kLayer && kBackward;
+  const int64_t stride = kSlopes ? a.slope.stride : a.HQ * a.out_width;
   Cursor<false> next(at.line);
   const auto load = [&](int i) {
     if (thread != 0) return;
@@ -149,7 +153,7 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
                     ready);
   };
   const auto load_raw = [&] {
-    if (!kLayer || thread != 0) return;
+    if (!kSlopes || thread != 0) return;
     expect_bytes(&x.raw_ready, kOut / kTile * kTileBytes);
     load_step<kOut>(x.raw, a.slope.map, next.here.head * a.out_width + first, next.here.row, &x.raw_ready);
   };
@@ -165,7 +169,7 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
         begin_piece<kOutBarrier>(state, at.ends(a), here, kElements, kIn * kSlots, 1, thread);
       const int rows = min(here.rows, kStep);
       bf16* v = x.values[i % 2];
-      wait_barrier(&x.values_ready[i % 2], i / 2 % 2);
+      wait_barrier(kLayer && !kBackward ? &x.values_active[i % 2] : &x.values_ready[i % 2], i / 2 % 2);
       if (uniform(rows < kStep)) {
         clear_rows<kOut>(v, rows, thread);
         named_sync<kOutBarrier, kRole>();
@@ -174,7 +178,7 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
       if (thread == 0) expect_bytes(&x.slots_ready[i % 2], kTileBytes + kWeightBytes);
       wait_barrier(&x.strengths_ready[i % 4], i / 4 % 2);
       publish_shared();
-      if constexpr (kLayer) wait_barrier(&x.raw_ready, i % 2);
+      if constexpr (kSlopes) wait_barrier(&x.raw_ready, i % 2);
       steps.free();
       const float* decays = x.decay[i % 4][0];
 #pragma unroll 1
@@ -184,7 +188,7 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
                     thread, acc);
         if (sub == 1 && i + 1 < n) load(i + 1);
         state.answered(acc);
-        if constexpr (kLayer) scale_by_slopes<kGroups>(acc, x.raw, sub, thread);
+        if constexpr (kSlopes) scale_by_slopes<kGroups>(acc, x.raw, sub, thread);
         stage_rows<kGroups>(acc, v, sub, thread);
         state.settle();
       }
@@ -216,7 +220,8 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
   // more they are made again.
   constexpr bool kKeep = kOwned == 1;
   const FragmentPlace place(thread);
-  const SlotBlock<kBackward, kCluster> block{a, x.work, kLayer ? a.slope.exact[blockIdx.x] : x.exact, place};
+  const SlotBlock<kBackward, kCluster> block{
+      a, x.work, kLayer && kBackward ? a.slope.exact[blockIdx.x] : x.exact, place};
   const int n = uniform(at.line.steps);
   // The block of rows `own` of a step that this block of threads has.
   const auto rows_of_block = [&](const Location& to, int own, int64_t heads, int64_t head) {
@@ -296,8 +301,47 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
   steps.end();
 }
 
+// Makes the rows of a step while the in role reads those of the step before, and the values while the out
+// role does.
+template <int kCluster, int kIn, int kOut>
+__device__ __forceinline__ void activate_role(const ForwardSweep& a, Shared<kIn, kOut>& x,
+                                              const Place<kCluster>& at, int thread) {
+  const int n = uniform(at.line.steps);
+  Cursor<false> rows(at.line), values(at.line);
+  const Steps<kCluster> steps;
+  for (int step = 0; step < n + 3; ++step) {
+    steps.free();
+    steps.read();
+    if (step < n) {
+      const Location& here = rows.here;
+      const int64_t stride = a.HQ * a.in_width,
+                    place = here.row * stride + here.head * a.in_width + at.rank * kIn;
+      wait_barrier(&x.rows_ready[step % 2], step / 2 % 2);
+      activate_step<kIn>(x.reading[step % 2], a.activation.reading + place, stride, here.rows, thread);
+      activate_step<kIn>(x.writing[step % 2], a.activation.writing + place, stride, here.rows, thread);
+      tell_active(&x.rows_active[step % 2], thread);
+      rows.advance();
+    }
+    const int i = step - 2;
+    if (i >= 0 && i < n) {
+      const Location& here = values.here;
+      const int64_t stride = a.HQ * a.out_width,
+                    place = here.row * stride + here.head * a.out_width + at.rank * kOut;
+      wait_barrier(&x.values_ready[i % 2], i / 2 % 2);
+      activate_step<kOut>(x.values[i % 2], a.activation.values + place, stride, here.rows, thread);
+      tell_active(&x.values_active[i % 2], thread);
+      values.advance();
+    }
+    steps.done();
+  }
+  steps.end();
+}
+
+template <bool kBackward, bool kLayer>
+constexpr int kThreads = kLayer && !kBackward ? kSweepThreads + kRole : kSweepThreads;
+
 template <bool kBackward, bool kGrouped, bool kLayer, int kCluster, int kIn, int kOut>
-__global__ void __launch_bounds__(kSweepThreads, 1)
+__global__ void __launch_bounds__((kThreads<kBackward, kLayer>), 1)
     forward_sweep_kernel(const __grid_constant__ ForwardSweep a) {
   if (kCluster == 1 && blockIdx.x >= a.clusters) return;
   auto& x = *reinterpret_cast<Shared<kIn, kOut>*>(block_memory());
@@ -306,8 +350,15 @@ __global__ void __launch_bounds__(kSweepThreads, 1)
   const int role = __shfl_sync(~0u, threadIdx.x / kRole, 0), thread = threadIdx.x % kRole;
   if (threadIdx.x == 0) start_barriers(x);
   cluster_sync<kCluster>();  // every block runs, its barriers with it, before any stores into another
+  if constexpr (kLayer && !kBackward) {
+    if (role == 3) {
+      fewer_registers<kActivateRegisters>();
+      return activate_role<kCluster, kIn, kOut>(a, x, at, thread);
+    }
+    more_registers<kOtherRegisters>();
+  }
   if (role == 0) {
-    in_role<kBackward, kGrouped, kCluster, kIn, kOut>(a, x, at, thread);
+    in_role<kBackward, kGrouped, kLayer, kCluster, kIn, kOut>(a, x, at, thread);
   } else if (role == 1) {
     out_role<kBackward, kGrouped, kLayer, kCluster, kIn, kOut>(a, x, at, thread);
   } else {
@@ -329,16 +380,17 @@ void launch(gsa_device& device, ForwardSweep& a) {
                    a.values_map,
                    a.in_width,
                    a.out_width,
-                   a.ends};
-  const cuda::Scratch exact(device, kLayer ? device.multiprocessors * sizeof(ExactWork) : 0);
+                   a.ends,
+                   !kLayer || kBackward};
+  const cuda::Scratch exact(device, kLayer && kBackward ? device.multiprocessors * sizeof(ExactWork) : 0);
   a.slope.exact = exact.as<ExactWork>();
-  launch_sweep<false, kCluster>(device,
-                                forward_sweep_kernel<kBackward, kGrouped, kLayer, kCluster, kIn, kOut>,
-                                kBytes, (kIn + kOut) * kSlots, a, pass);
+  launch_sweep<false, kCluster, kThreads<kBackward, kLayer>>(
+      device, forward_sweep_kernel<kBackward, kGrouped, kLayer, kCluster, kIn, kOut>, kBytes,
+      (kIn + kOut) * kSlots, a, pass);
 }
 
-// `kGrouped`: backward, for fewer key/value heads than query heads. `kLayer`: backward, for as many, with dq
-// the gradient of a projection.
+// `kGrouped`: backward, for fewer key/value heads than query heads. `kLayer`: for as many, of raw
+// projections; backward: with dq the gradient of one.
 template <bool kBackward, bool kGrouped, bool kLayer>
 void launch_direction(gsa_device& device, ForwardSweep& a) {
   const int64_t in = a.in_width, out = a.out_width;
@@ -355,10 +407,12 @@ void launch_direction(gsa_device& device, ForwardSweep& a) {
 void launch_forward_sweep(gsa_device& device, const ForwardSweep& sweep, bool backward) {
   if (sweep.N == 0 || sweep.rows == 0) return;
   ForwardSweep a = sweep;
-  a.in_read_map = cuda::tensor_map(a.in_read, a.rows, a.HQ * a.in_width, kStep);
-  a.in_write_map = cuda::tensor_map(a.in_write, a.rows, a.H * a.in_width, kStep);
-  a.values_map = cuda::tensor_map(a.values, a.rows, a.H * a.out_width, kStep);
+  const int64_t raw = a.activation.stride;
+  a.in_read_map = cuda::tensor_map(a.in_read, a.rows, a.HQ * a.in_width, kStep, raw);
+  a.in_write_map = cuda::tensor_map(a.in_write, a.rows, a.H * a.in_width, kStep, raw);
+  a.values_map = cuda::tensor_map(a.values, a.rows, a.H * a.out_width, kStep, raw);
   a.out_map = cuda::tensor_map(a.out, a.rows, a.HQ * a.out_width, kStep, a.slope.stride);
+  if (!backward && raw) return launch_direction<false, false, true>(device, a);
   if (!backward) return launch_direction<false, false, false>(device, a);
   if (a.HQ != a.H) return launch_direction<true, true, false>(device, a);
   if (!a.slope.raw) return launch_direction<true, false, false>(device, a);

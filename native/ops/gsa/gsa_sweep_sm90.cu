@@ -4,6 +4,7 @@
 
 #include "sweep_flow_sm90.cuh"
 #include "sweep_forward_sm90.cuh"
+#include "sweep_gates_sm90.cuh"
 #include "sweep_groups_sm90.cuh"
 #include "sweep_reverse_sm90.cuh"
 #include "sweep_softmax_sm90.cuh"
@@ -19,6 +20,7 @@ using slot_attention::Dims;
 using slot_attention::Inputs;
 using slot_attention::Joined;
 using slot_attention::LayerBwd;
+using slot_attention::LayerFwd;
 
 bool sweep_takes(const Dims& d, int32_t dtype) {
   const bool widths = d.K == d.V && (d.K == 64 || d.K == 128 || d.K == 256 || d.K == 512);
@@ -43,9 +45,7 @@ ForwardSweep forward_sweep(const Dims& d, const Inputs& in, const Documents& doc
 }
 int cluster_of(const Dims& d) { return static_cast<int>(std::max<int64_t>(std::max(d.K, d.V) / 128, 1)); }
 
-}  // namespace
-
-void sweep_fwd(gsa_device& device, const ChunkFwd& p) {
+void sweep_forth(gsa_device& device, const ChunkFwd& p, const LayerFwd* layer) {
   const Dims& d = p.dims;
   const CountedDocuments documents(device, d, p.in.cu_seqlens);
   ForwardSweep a = forward_sweep(d, p.in, documents.get());
@@ -54,6 +54,16 @@ void sweep_fwd(gsa_device& device, const ChunkFwd& p) {
   a.values = static_cast<const bf16*>(p.in.v);
   a.in_width = d.K;
   a.out_width = d.V;
+  if (layer) {
+    // Raw rows are read, and written where the operator would have read.
+    a.activation = {static_cast<bf16*>(layer->q), static_cast<bf16*>(layer->k), static_cast<bf16*>(layer->v),
+                    layer->width};
+    a.in_read = static_cast<const bf16*>(layer->x);
+    a.in_write = a.in_read + d.HQ * d.K;
+    a.values = a.in_write + d.H * d.K;
+    launch_gates(device, {a.values + d.H * d.V, layer->width, a.rows, static_cast<int>(d.H * d.M), layer->g,
+                          layer->s, 1.0f / layer->normalizer});
+  }
   const WalkStates states(device, d, p.in.cu_seqlens, cluster_of(d), 1, key_state(d, p.in.hk0, p.hkT),
                           value_state(d, p.in.hv0, p.hvT));
   a.ends = states.ends();
@@ -64,6 +74,17 @@ void sweep_fwd(gsa_device& device, const ChunkFwd& p) {
   launch_forward_sweep(device, a, false);
   states.store();
 }
+
+}  // namespace
+
+void sweep_fwd(gsa_device& device, const ChunkFwd& p) { sweep_forth(device, p, nullptr); }
+
+bool sweep_takes_layer(const gsa_device& device, const LayerFwd& p) {
+  const Dims& d = p.chunk.dims;
+  return d.HQ == d.H && !p.chunk.in.cu_seqlens && cuda::aligned({p.x, p.q, p.k, p.v, p.g, p.s}) &&
+         3 * d.N * d.HQ > 2 * (device.multiprocessors / cluster_of(d));
+}
+void sweep_layer_fwd(gsa_device& device, const LayerFwd& p) { sweep_forth(device, p.chunk, &p); }
 
 bool sweep_is_faster(const gsa_device& device, const Dims& d, bool documents, bool backward) {
   const int64_t clusters = device.multiprocessors / cluster_of(d), eighths = d.K < 256 ? 6 : backward ? 5 : 4;

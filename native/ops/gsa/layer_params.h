@@ -1,5 +1,6 @@
-// Arguments of gsa_layer_bwd, checked and named: gated slot attention together with the activations before
-// it, whose joined rows of raw projections and of gradients are [q | k | v | f] of one token
+// Arguments of gsa_layer_fwd and gsa_layer_bwd, checked and named: gated slot attention together with the
+// activations before it, whose joined rows of raw projections and of gradients are [q | k | v | f] of one
+// token
 // (../gsa_inputs).
 #pragma once
 
@@ -15,11 +16,65 @@ struct Joined {
   float normalizer;
 };
 
+struct LayerFwd {
+  ChunkFwd chunk;  // its q, k, v, s and g are written, too
+  const void* x;   // [B, T, width], joined
+  void *q, *k, *v;
+  float *g, *s;
+  int64_t width;
+  float normalizer;
+};
+
 struct LayerBwd {
   ChunkBwd chunk;  // without dq, dk, dv, ds and dg
   Joined rows;
   float* absmax;  // of dx; NULL: not wanted
 };
+
+inline float read_normalizer(const Args& args) {
+  const double normalizer = args.attr(1);
+  if (!(std::isfinite(normalizer) && normalizer > 0.0))
+    fail(GSA_INVALID_ARGUMENT, "Expected a positive finite number for normalizer but received %g",
+         normalizer);
+  return static_cast<float>(normalizer);
+}
+
+// gsa_layer_fwd: x hk0? hv0? cu_seqlens? -> o q k v s g ok? hkT? hvT?, scale normalizer
+inline LayerFwd read_layer_fwd(const Args& args, int32_t dtype) {
+  // As the operator has them: q k v s g hk0? hv0? cu_seqlens? -> o ok? hkT? hvT?
+  const gsa_tensor* in[8];
+  for (int i = 0; i < 5; ++i) in[i] = &args.out(i + 1);
+  for (int i = 5; i < 8; ++i) in[i] = args.in_optional(i - 4);
+  const gsa_tensor* const out[] = {&args.out(0), args.out_optional(6), args.out_optional(7),
+                                   args.out_optional(8)};
+  const double scale = args.attr(0);
+  const gsa_args chunk{in, out, &scale, 8, 4, 1, args.op()};
+  LayerFwd p{};
+  p.chunk = read_chunk_fwd(Args(chunk), dtype);
+  const Dims& d = p.chunk.dims;
+  p.width = d.HQ * d.K + d.H * (d.K + d.V + d.M);
+  p.x = dense_data(args.in(0), dtype, {d.B, d.T, p.width}, "x");
+  p.q = in[0]->data, p.k = in[1]->data, p.v = in[2]->data;
+  p.s = static_cast<float*>(in[3]->data), p.g = static_cast<float*>(in[4]->data);
+  p.normalizer = read_normalizer(args);
+  return p;
+}
+
+// The same by the two ops that it joins.
+inline void compose_layer_fwd(gsa_device& device, const Args& args, Op inputs_fwd, Op chunk_fwd) {
+  const double scale = args.attr(0), normalizer = args.attr(1);
+  const gsa_tensor *const x[] = {&args.in(0)}, *const made[] = {&args.out(1), &args.out(2), &args.out(3),
+                                                                &args.out(5), &args.out(4)};
+  const gsa_args inputs{x, made, &normalizer, 1, 5, 1, args.op()};
+  inputs_fwd(device, Args(inputs));
+  const gsa_tensor* in[8];
+  for (int i = 0; i < 5; ++i) in[i] = &args.out(i + 1);
+  for (int i = 5; i < 8; ++i) in[i] = args.in_optional(i - 4);
+  const gsa_tensor* const out[] = {&args.out(0), args.out_optional(6), args.out_optional(7),
+                                   args.out_optional(8)};
+  const gsa_args chunk{in, out, &scale, 8, 4, 1, args.op()};
+  chunk_fwd(device, Args(chunk));
+}
 
 // gsa_layer_bwd: x q k v s g hk0? hv0? cu_seqlens? ok do dhkT? dhvT? -> dx absmax? dhk0? dhv0?, scale
 // normalizer
@@ -38,11 +93,7 @@ inline LayerBwd read_layer_bwd(const Args& args, int32_t dtype) {
   p.rows.x = dense_data(args.in(0), dtype, {d.B, d.T, p.rows.width}, "x");
   p.rows.dx = dense_data(args.out(0), dtype, {d.B, d.T, p.rows.width}, "dx");
   p.absmax = read_absmax(args.out_optional(1));
-  const double normalizer = args.attr(1);
-  if (!(std::isfinite(normalizer) && normalizer > 0.0))
-    fail(GSA_INVALID_ARGUMENT, "Expected a positive finite number for normalizer but received %g",
-         normalizer);
-  p.rows.normalizer = static_cast<float>(normalizer);
+  p.rows.normalizer = read_normalizer(args);
   return p;
 }
 

@@ -3,6 +3,7 @@
 //   backward  in: do, v and the value state -> dp; dok = p (dp - p . dp); out: k and the key state -> dq
 #pragma once
 
+#include "sweep_activate_sm90.cuh"
 #include "sweep_line_sm90.cuh"
 #include "sweep_slope_sm90.cuh"
 #include "sweep_sm90.cuh"
@@ -30,7 +31,8 @@ struct ForwardSweep {
   LineTable line;     // this and what follows: filled in by the launch
   int clusters;
   HandOver hand_over;
-  SiluSlope slope;    // layer form of the backward, HQ = H: out is the gradient of what silu made q of
+  Activation activation;  // layer form of the forward, HQ = H: rows to read are raw projections
+  SiluSlope slope;        // layer form of the backward, HQ = H: out is the gradient of what silu made q of
 };
 
 void launch_forward_sweep(gsa_device& device, const ForwardSweep& a, bool backward);

@@ -8,12 +8,12 @@ namespace gsa::sm90 {
 // As many clusters as fit the device and the line gives work to. What the arguments say of them is filled in,
 // as is `pass`, whose kernels run before where walks are cut into pieces that follow one another. Single
 // blocks are launched in pairs (cluster.cuh), one of which may have nothing to do.
-template <bool kReverse, int kCluster, class Arguments>
+template <bool kReverse, int kCluster, int kThreads = kSweepThreads, class Arguments>
 void launch_sweep(gsa_device& device, void (*kernel)(Arguments), int bytes, int64_t state_elements,
                   Arguments& a, SegmentPass& pass) {
   constexpr int kLaunched = std::max(kCluster, 2), kEach = kLaunched / kCluster;
-  const int fit = kEach * cuda::clusters_that_fit<kLaunched>(device, kernel, kSweepThreads, bytes);
-  const Cuts cuts = cut_line(pass.walks, fit);
+  const int fit = kEach * cuda::clusters_that_fit<kLaunched>(device, kernel, kThreads, bytes);
+  const Cuts cuts = cut_line(pass.walks, fit, pass.possible);
   const int64_t blocks = static_cast<int64_t>(cuts.clusters) * kCluster,
                 flags = cuts.segments ? 0 : blocks * 2;
   const cuda::Scratch memory(device, blocks * state_elements * sizeof(float) + flags * sizeof(int));
@@ -28,7 +28,7 @@ void launch_sweep(gsa_device& device, void (*kernel)(Arguments), int bytes, int6
     pass.states = a.hand_over.states;
     launch_segments<kReverse>(device, pass, kCluster);
   }
-  cuda::launch_clusters<kLaunched>(device, kernel, (a.clusters + kEach - 1) / kEach, kSweepThreads, bytes, a);
+  cuda::launch_clusters<kLaunched>(device, kernel, (a.clusters + kEach - 1) / kEach, kThreads, bytes, a);
 }
 
 }  // namespace gsa::sm90

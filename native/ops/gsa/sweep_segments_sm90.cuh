@@ -24,7 +24,8 @@ struct SegmentPass {
   TensorMap in_map, out_map;  // of what is written into the two states, [rows, state_heads, width]
   int64_t in_width, out_width;
   StateEnds ends;
-  LineTable line;  // this and what follows: filled in by launch_sweep
+  bool possible = true;  // else states are handed over whatever the number of walks: what is written is raw
+  LineTable line;        // this and what follows: filled in by launch_sweep
   int clusters;
   float* states;  // [cluster, block, in and out] after the cluster's first piece: written where that ends in
                   // a cut
@@ -37,7 +38,7 @@ struct Cuts {
   int clusters;
   bool segments;
 };
-Cuts cut_line(const Walks& walks, int fit);
+Cuts cut_line(const Walks& walks, int fit, bool segments);
 
 // kReverse: the sweep against time, both of whose states are the same.
 template <bool kReverse>

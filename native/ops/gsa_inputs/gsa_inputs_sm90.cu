@@ -2,6 +2,7 @@
 // widths and addresses allow them. A block takes a row after another; a warp's vectors are nearly always of
 // one kind.
 #include "../../cuda/kernel.cuh"
+#include "../../sm90/math.cuh"
 #include "params.h"
 
 namespace gsa::cuda {
@@ -61,7 +62,8 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
         for (int e = 0; e < N; ++e) {
           const float value = to_float(v.x[e]);
-          y.x[e] = from_float<T>(value * sigmoid_for<T>(value));
+          // In bfloat16 with the bits of the sweeps of gated slot attention, which can do this themselves.
+          y.x[e] = from_float<T>(sizeof(T) == 2 ? sm90::silu_approx(value) : value * sigmoid(value));
         }
         store<T, N>(static_cast<T*>(pick(p.y, place.part)) + place.offset, y);
       } else {

@@ -52,4 +52,9 @@ void wgmma(float (&d)[kTiles][4], const uint32_t (&a)[4], const Operand& b) {
   });
 }
 
+template <int kRegisters>
+void more_registers() {}
+template <int kRegisters>
+void fewer_registers() {}
+
 }  // namespace gsa::sm90

@@ -1,0 +1,19 @@
+// Gates and write strengths of the layer form, before the forward sweep: gsa_sweep_gates_sm90.cu.
+#pragma once
+
+#include "sweep_sm90.cuh"
+
+namespace gsa::sm90 {
+
+struct GatePass {
+  const bf16* f;  // [rows, stride] raw projections
+  int64_t stride;
+  int64_t rows;
+  int width;  // heads * slots, a multiple of 4
+  float* g;   // [rows, width] written: logsigmoid(f) / normalizer
+  float* s;   // [rows, width] written: 1 - exp(g)
+  float inverse_normalizer;
+};
+void launch_gates(gsa_device& device, const GatePass& a);
+
+}  // namespace gsa::sm90
