@@ -37,6 +37,19 @@ export function gsaBackward(shape: Extents<'B' | 'T' | 'H' | 'HQ' | 'K' | 'V' | 
   return { bytes, flops: 2 * gsaForward(shape, e).flops };
 }
 
+/** The same from and to joined raw projections: q, k, v and the gate's f in, o out; backward: they and do in, their gradient
+ * out. */
+export function gsaLayerForward(shape: Extents<'B' | 'T' | 'H' | 'HQ' | 'K' | 'V' | 'M'>, e: number): Count {
+  const { B, T, H, HQ, K, V, M } = shape;
+  const joined = HQ * K + H * (K + V + M);
+  return { bytes: B * T * e * (joined + HQ * V), flops: gsaForward(shape, e).flops };
+}
+export function gsaLayerBackward(shape: Extents<'B' | 'T' | 'H' | 'HQ' | 'K' | 'V' | 'M'>, e: number): Count {
+  const { B, T, H, HQ, K, V, M } = shape;
+  const joined = HQ * K + H * (K + V + M);
+  return { bytes: B * T * e * (2 * joined + HQ * V), flops: gsaBackward(shape, e).flops };
+}
+
 interface ModuleCount {
   readonly forward: Count;
   readonly backward: Count;

@@ -2,6 +2,7 @@ import type { Device } from '../tensor/device.js';
 import { scope } from '../tensor/scope.js';
 import type { OutputCheck } from './check.js';
 import { gsaBackward, gsaForward, plus, type Count } from './counts.js';
+import { benchGsaLayer } from './gsa_layer.js';
 import {
   GSA_DIMENSIONS,
   GSA_OPTIONAL,
@@ -75,11 +76,14 @@ function parse(texts: readonly string[]): GsaShape[] {
   return texts.map((text) => parseShape(text, GSA_DIMENSIONS, GSA_OPTIONAL));
 }
 
-/** The operator, forward alone and forward + backward through the tape: one shape after another, so that one shape's memory
- * is all that is needed.
+/** The operator, forward alone and forward + backward through the tape, then from and to raw joined projections (variant
+ * "layer"): one shape after another, so that one shape's memory is all that is needed.
  * @throws GsaError INVALID_ARGUMENT for a malformed shape, and what the op throws */
 export function benchGsa(context: BenchContext, texts: readonly string[]): BenchResult[] {
-  return parse(texts).flatMap((shape) => benchShapes(context, [shape]));
+  return parse(texts).flatMap((shape) => [
+    ...benchShapes(context, [shape]),
+    ...benchGsaLayer(context, shape),
+  ]);
 }
 
 /** The same with the shapes timed in turns, so that their ratios hold on a machine whose speed changes. Adds to each result

@@ -37,22 +37,28 @@ export interface GsaInputs {
 
 const LEAVES = ['q', 'k', 'v', 's', 'g'] as const;
 
+/** Where the documents of a row begin; null where it is one sequence. */
+export function makeOffsets(device: Device, { T, DOC }: GsaShape): Tensor | null {
+  if (!DOC) return null;
+  const offsets = [0];
+  for (const length of documentLengths(T, DOC)) offsets.push(offsets.at(-1)! + length);
+  return Tensor.from(Int32Array.from(offsets), [offsets.length], { device });
+}
+
 /** As a layer makes them from normal projections: silu on q, k, v; g = logsigmoid(f) / 8 and s = 1 − exp(g). */
 export function makeInputs(device: Device, dtype: DType, shape: GsaShape): GsaInputs {
-  const { B, T, H, K, V, M, HQ = H, DOC } = shape;
+  const { B, T, H, K, V, M, HQ = H } = shape;
   const draw = (heads: number, width: number, seed: number, type: DType) =>
     Tensor.randn([B, T, heads, width], { device, dtype: type, seed });
   const activated = (heads: number, width: number, seed: number) =>
     scope(() => silu(draw(heads, width, seed, dtype)));
-  const offsets = [0];
-  if (DOC) for (const length of documentLengths(T, DOC)) offsets.push(offsets.at(-1)! + length);
   return {
     q: activated(HQ, K, 1),
     k: activated(H, K, 2),
     v: activated(H, V, 3),
     ...scope(() => gsaGate(draw(H, M, 4, 'float32'), { normalizer: 8 })),
     upstream: draw(HQ, V, 5, dtype),
-    cuSeqlens: DOC ? Tensor.from(Int32Array.from(offsets), [offsets.length], { device }) : null,
+    cuSeqlens: makeOffsets(device, shape),
   };
 }
 

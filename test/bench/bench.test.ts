@@ -182,6 +182,9 @@ test('counts: hand-made numbers', (t) => {
   const backward = counts.gsaBackward(shape, 2);
   t.is(backward.bytes, 8 * 4096 * 4 * (2 * 7 * 512 + 16 * 64));
   t.is(backward.flops, 2 * forward.flops);
+  const [to, from] = [counts.gsaLayerForward(shape, 2), counts.gsaLayerBackward(shape, 2)];
+  t.deepEqual(to, { bytes: 8 * 4096 * 4 * 2 * (4 * 512 + 64), flops: forward.flops });
+  t.deepEqual(from, { bytes: 8 * 4096 * 4 * 2 * (7 * 512 + 2 * 64), flops: backward.flops });
   t.deepEqual(counts.MODULE_COUNTS['cross-entropy']({ N: 3, C: 5 }, 2).backward, { bytes: 60, flops: 0 });
   t.is(counts.adamwCount({ P: 10 }, 2).bytes, 280);
   t.is(counts.adamwCount({ P: 10 }, 4).bytes, 280);
@@ -335,7 +338,11 @@ test('flash-gsa bench: a table, JSON on demand and into a file, lists, exit code
   const table = await cli('gsa', '--shapes', 'B1T16H1K8V8M4', '--seconds', '0', '--json', file);
   t.is(table.code, 0);
   t.regex(table.stdout, /^gsa forward \+ backward +B1T16H1K8V8M4 .* ok \(.*\)$/m);
-  t.is((JSON.parse(readFileSync(file, 'utf8')) as BenchReport).results.length, 2);
+  const { results } = JSON.parse(readFileSync(file, 'utf8')) as BenchReport;
+  t.deepEqual(
+    results.map(({ variant }) => variant ?? 'plain'),
+    ['plain', 'plain', 'layer', 'layer'],
+  );
   const json = await cli('gemm', '--json', '--seconds', '0', '--shapes', 'M5N7K3,M4N4K4');
   t.is(json.code, 0);
   const report = JSON.parse(json.stdout) as BenchReport;
@@ -376,8 +383,8 @@ test('train --budget: every op of a step with its calls, time and floor, float32
   const lines = report.results.find(({ name }) => name === 'training step')!.budget!;
   const calls = (part: string) =>
     lines.filter((line) => line.part.startsWith(part)).reduce((sum, line) => sum + line.calls, 0);
-  t.is(calls('gsa_chunk_fwd'), 1); // one layer
-  t.is(calls('gsa_chunk_bwd'), 1);
+  t.is(calls('gsa_layer_fwd'), 1); // one layer
+  t.is(calls('gsa_layer_bwd'), 1);
   t.true(calls('matmul ') >= 3 * 5); // projections, their two gradients, and the output matrix
   t.true(lines.every(({ ms, floorMs }) => ms >= 0 && floorMs > 0));
   const text = formatReport(report);

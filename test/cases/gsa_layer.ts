@@ -53,8 +53,14 @@ function gsaLayerCase(sizes: Sizes): OpCase {
       ];
       const gates = reference.gsaGate(part(3), normalizer);
       const { o, hkT, hvT } = gsaForward({
-        ...{ B, T, HQ, H, K, V, M, q, k, v, hk0, hv0, cuSeqlens, scale },
         ...gates,
+        ...sizes,
+        q,
+        k,
+        v,
+        hk0,
+        hv0,
+        scale,
       });
       return [o, hkT, hvT];
     },

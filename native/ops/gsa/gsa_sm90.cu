@@ -26,10 +26,12 @@ void trace(const char* op, const char* path, const Dims& d, int32_t dtype) {
 }
 
 // Of calls that the sweeps could take, those for which they are the faster path, unless the environment says.
-bool sweep_wanted(const gsa_device& device, const Dims& d, const int32_t* cu_seqlens, bool backward) {
+bool sweep_wanted(const gsa_device& device, const Dims& d, const int32_t* cu_seqlens, bool backward,
+                  bool activates = false) {
   static const char* const wanted = std::getenv("FLASH_GSA_SWEEP");
   if (wanted && (wanted[0] == '0' || wanted[0] == '1')) return wanted[0] == '1';
-  return sweep_is_faster(device, d, cu_seqlens != nullptr, backward);
+  return sweep_is_faster(device, d, cu_seqlens != nullptr, backward) &&
+         (!activates || layer_is_faster(device, d));
 }
 
 bool layer_wanted() {
@@ -74,9 +76,8 @@ void gsa_layer_fwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::LayerFwd p = slot_attention::read_layer_fwd(args, dtype);
   const Dims& d = p.chunk.dims;
-  const bool sweep = sm90::layer_wanted() && sm90::sweep_takes(d, dtype) &&
-                     sm90::sweep_takes_layer(device, p) &&
-                     sweep_wanted(device, d, p.chunk.in.cu_seqlens, false);
+  const bool sweep = sm90::layer_wanted() && sm90::sweep_takes(d, dtype) && sm90::sweep_takes_layer(p) &&
+                     sweep_wanted(device, d, nullptr, false, true);
   trace("gsa_layer_fwd", sweep ? "sweep" : "composed", d, dtype);
   if (sweep) return sm90::sweep_layer_fwd(device, p);
   slot_attention::compose_layer_fwd(device, args, gsa_inputs_fwd, gsa_chunk_fwd);

@@ -79,10 +79,12 @@ void sweep_forth(gsa_device& device, const ChunkFwd& p, const LayerFwd* layer) {
 
 void sweep_fwd(gsa_device& device, const ChunkFwd& p) { sweep_forth(device, p, nullptr); }
 
-bool sweep_takes_layer(const gsa_device& device, const LayerFwd& p) {
+bool sweep_takes_layer(const LayerFwd& p) {
   const Dims& d = p.chunk.dims;
-  return d.HQ == d.H && !p.chunk.in.cu_seqlens && cuda::aligned({p.x, p.q, p.k, p.v, p.g, p.s}) &&
-         3 * d.N * d.HQ > 2 * (device.multiprocessors / cluster_of(d));
+  return d.HQ == d.H && !p.chunk.in.cu_seqlens && cuda::aligned({p.x, p.q, p.k, p.v, p.g, p.s});
+}
+bool layer_is_faster(const gsa_device& device, const Dims& d) {
+  return 3 * d.N * d.HQ > 2 * (device.multiprocessors / cluster_of(d));
 }
 void sweep_layer_fwd(gsa_device& device, const LayerFwd& p) { sweep_forth(device, p.chunk, &p); }
 
