@@ -80,7 +80,9 @@ function runLayer(one: GsaCase, on: Device, dtype: ComputeDType): void {
   x.requiresGrad = true;
   const offsets = cuSeqlens && Tensor.from(Int32Array.from(cuSeqlens), [cuSeqlens.length], { device: on });
   using tape = new Tape();
-  backward(tape, [tape.run(() => gsaLayer(x, { HQ, H, K, V, M, cuSeqlens: offsets }).o)]);
+  // Mixed: gates that need the exact pairs.
+  const normalizer = one.gate === 'mixed' ? 0.02 : 8;
+  backward(tape, [tape.run(() => gsaLayer(x, { HQ, H, K, V, M, normalizer, cuSeqlens: offsets }).o)]);
 }
 
 /** A training step, then a prefill and a step with a state. 8-bit products take multiples of 16 tokens. */
@@ -137,6 +139,7 @@ function main(): void {
   if (lists.length === 0)
     throw new Error(`Expected a function of src/ops with cases for --only but received "${only}"`);
   const gsa = only === undefined ? [...cases.filter((one) => one.T <= limit), ...WIDE] : [];
+  const layers = only === 'gsaLayer' ? WIDE : gsa;
   let [ran, refused] = [0, 0];
   for (const dtype of ['float32', 'bfloat16'] as const) {
     const jobs: (() => void)[] = [
@@ -144,7 +147,7 @@ function main(): void {
         ? []
         : lists.flatMap((list) => list.cases.map((one) => () => runCase(one, on, dtype)))),
       ...gsa.map((one) => () => runGsa(one, on, dtype)),
-      ...gsa.filter(({ M }) => M === 64).map((one) => () => runLayer(one, on, dtype)),
+      ...layers.filter(({ M }) => M === 64).map((one) => () => runLayer(one, on, dtype)),
       ...(values['ops-only'] || values['gsa-only'] || only !== undefined
         ? []
         : (['dtype', 'fp8', 'fp8-hybrid'] as const).map((matmul) => () => runModel(on, dtype, matmul))),
