@@ -29,7 +29,7 @@ struct ReverseSweep {
   LineTable line;  // this and what follows: filled in by the launch
   int clusters;
   HandOver hand_over;
-  SiluSlope slope;       // layer form, HQ = H: out is the gradient of what silu made k or v of
+  SiluSlope slope;  // layer form, HQ = H: out is the gradient of what silu made k or v of
 };
 
 void launch_reverse_sweep(gsa_device& device, const ReverseSweep& a, int cluster, bool key_side);
