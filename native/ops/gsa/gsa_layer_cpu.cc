@@ -12,12 +12,23 @@ void gsa_chunk_fwd(gsa_device&, const Args&);
 void gsa_inputs_bwd(gsa_device&, const Args&);
 void gsa_inputs_fwd(gsa_device&, const Args&);
 
+namespace {
+
+void expect_float32(const Args& args) {
+  if (args.in(0).dtype == GSA_BFLOAT16)
+    fail(GSA_UNSUPPORTED, "Expected float32 for x on the CPU but received bfloat16; convert it first");
+}
+
+}  // namespace
+
 void gsa_layer_fwd(gsa_device& device, const Args& args) {
+  expect_float32(args);
   slot_attention::read_layer_fwd(args, GSA_FLOAT32);
   slot_attention::compose_layer_fwd(device, args, gsa_inputs_fwd, gsa_chunk_fwd);
 }
 
 void gsa_layer_bwd(gsa_device& device, const Args& args) {
+  expect_float32(args);
   const slot_attention::LayerBwd p = slot_attention::read_layer_bwd(args, GSA_FLOAT32);
   std::vector<std::unique_ptr<char[]>> memory;
   slot_attention::compose_layer_bwd(device, args, p, gsa_chunk_bwd, gsa_inputs_bwd, [&](uint64_t bytes) {
