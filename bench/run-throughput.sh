@@ -64,7 +64,9 @@ for part in $parts; do
     peer transformer-blocks llama_train.py "$twice" --recompute
     ;;
   large)
-    ours large "${large}B6T2048,${large}B4T2048"
+    # Each by itself: the first nearly fills the card.
+    ours large-6 "${large}B6T2048"
+    ours large-4 "${large}B4T2048"
     # Kernels are tuned once for a width, whatever the depth: here with little memory, and not among what is measured.
     step tuning python3 bench/peers/fla_train.py --steps 1 --warmup 1 --shapes "${large/L32/L1}B1T2048"
     peer fla-large fla_train.py "${large}B4T2048,${large}B5T2048,${large}B6T2048"
