@@ -225,13 +225,14 @@ function benchShape(context: BenchContext, shape: TrainShape): BenchResult[] {
         measure,
       );
       const wallMs = summarize(wall.slice(total.warmup), total.warmup).medianMs;
-      const peakGiB = device.memory().peakBytes / 2 ** 30;
+      const { peakBytes, currentBytes, cachedBytes } = device.memory();
       // Before the steps that follow have learned the batch by heart: of a loss near 0 any difference is a large part.
       const checks = checkModel(step);
       const parameters = parameterCount(model.config);
       const figures = {
         ...stepFigures(context, parameters, B * T, wallMs),
-        peakGiB,
+        peakGiB: peakBytes / 2 ** 30,
+        reservedGiB: (currentBytes + cachedBytes) / 2 ** 30,
         wallMs,
         // On the CPU the host's time is the step.
         ...(device.backend === 'cuda' ? queuedSteps(device, step.phases) : {}),
