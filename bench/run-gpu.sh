@@ -20,11 +20,7 @@ failed=0
 if [ -x bin/node ]; then node=bin/node; else node=node; fi
 bench() { "$node" dist/cli/main.js bench "$@"; }
 
-# cuBLASLt often lies in a Python package, where the dynamic linker does not look.
-if [ -z "${FLASH_GSA_CUBLASLT:-}" ] && ! ldconfig -p | grep -q 'libcublasLt\.so\.1[23]'; then
-  FLASH_GSA_CUBLASLT=$(find / -name 'libcublasLt.so.1[23]' -not -path '/proc/*' 2>/dev/null | head -1)
-  export FLASH_GSA_CUBLASLT
-fi
+. bench/cublaslt.sh
 
 peer() {
   case $1 in

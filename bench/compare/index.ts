@@ -4,10 +4,10 @@
 //
 // writes PREFIX.md, PREFIX.svg and with --png PREFIX.png.
 import { parseArgs } from 'node:util';
-import { Resvg } from '@resvg/resvg-js';
 import { writeFileAtomic } from '#src/io/atomic.js';
 import { comparisonSvg } from './plot.js';
 import { matchRows, readOurs, readPeers } from './rows.js';
+import { png } from './svg.js';
 import { comparisonTable } from './table.js';
 
 const { values } = parseArgs({
@@ -27,9 +27,6 @@ const peers = readPeers(values.peer);
 const rows = matchRows(ours, peers);
 writeFileAtomic(`${values.out}.md`, comparisonTable(rows, ours, peers));
 writeFileAtomic(`${values.out}.svg`, comparisonSvg(rows, { title: values.title }));
-if (values.png) {
-  const svg = comparisonSvg(rows, { title: values.title, text: 'strokes' });
-  const png = new Resvg(svg, { fitTo: { mode: 'zoom', value: 2 }, font: { loadSystemFonts: false } });
-  writeFileAtomic(`${values.out}.png`, png.render().asPng());
-}
+if (values.png)
+  writeFileAtomic(`${values.out}.png`, png(comparisonSvg(rows, { title: values.title, text: 'strokes' })));
 console.log(`${values.out}.md, ${values.out}.svg: ${rows.length} rows`);

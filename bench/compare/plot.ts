@@ -1,10 +1,7 @@
 import { scaleLog } from 'd3-scale';
-import { strokeText, textWidth } from '#src/train/stroke-font.js';
 import type { Row } from './rows.js';
+import { drawing, label, type TextMode } from './svg.js';
 import { milliseconds, times } from './table.js';
-
-/** How labels are drawn: as text (an SVG, whose viewer has fonts) or as strokes (a PNG made where there may be none). */
-export type TextMode = 'text' | 'strokes';
 
 const WIDTH = 1120;
 const BARS = { left: 520, right: 950 };
@@ -15,29 +12,8 @@ const COLOR = {
   slower: '#d1495b',
   grid: '#e8e8e8',
   one: '#767676',
-  ink: '#222222',
   soft: '#555555',
 };
-
-interface Label {
-  readonly size?: number;
-  readonly anchor?: 'start' | 'middle' | 'end';
-  readonly color?: string;
-}
-
-function escape(text: string): string {
-  return text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
-}
-
-function label(mode: TextMode, x: number, y: number, text: string, options: Label = {}): string {
-  const { size = 12, anchor = 'start', color = COLOR.ink } = options;
-  if (mode === 'text')
-    return `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" font-size="${size}" text-anchor="${anchor}" fill="${color}">${escape(text)}</text>`;
-  const drawn = text.replaceAll('×', 'x'); // which the stroke font has
-  const width = textWidth(drawn, size);
-  const shift = anchor === 'start' ? 0 : anchor === 'middle' ? -width / 2 : -width;
-  return `<g transform="translate(${(x + shift).toFixed(1)} ${y.toFixed(1)})">${strokeText(drawn, size, color)}</g>`;
-}
 
 type Line = { readonly kind: string } | { readonly row: Row; readonly factor: number };
 
@@ -90,8 +66,5 @@ export function comparisonSvg(rows: readonly Row[], options: { title: string; te
     const figures = `${times(factor)}  ${milliseconds(row.ours.ms)} / ${milliseconds(row.peer!.ms)} ms`;
     parts.push(label(mode, to + 8, y + 16, figures));
   });
-  return (
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" font-family="system-ui, sans-serif">` +
-    `<rect width="100%" height="100%" fill="#ffffff"/>${parts.join('')}</svg>\n`
-  );
+  return drawing(WIDTH, height, parts);
 }

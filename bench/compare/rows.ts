@@ -19,6 +19,18 @@ const PEER = z.object({
       figures: z.record(z.string(), z.number()),
     }),
   ),
+  /** What could not be measured, and why. */
+  failures: z
+    .array(
+      z.object({
+        kind: z.string(),
+        name: z.string(),
+        shape: z.string(),
+        variant: z.string().optional(),
+        reason: z.string(),
+      }),
+    )
+    .default([]),
 });
 export type PeerReport = z.infer<typeof PEER>;
 
@@ -36,6 +48,8 @@ export interface Row {
   readonly ours: Measured & { readonly p10Ms: number; readonly p90Ms: number; readonly checked: boolean };
   /** Null where no peer was measured. */
   readonly peer: (Measured & { readonly peer: string; readonly by: string }) | null;
+  /** Why no peer could do it; null where one did, or none was asked. */
+  readonly failure: string | null;
   /** The peer's time over ours. */
   readonly factor: number | null;
 }
@@ -71,20 +85,26 @@ function timeOf(timing: { medianMs: number }, figures: Readonly<Record<string, n
   return figures['wallMs'] ?? timing.medianMs;
 }
 
-/** Our results in their order, each with the fastest of the peers' results of the same kind, name, shape and variant.
- * @throws Error when they come from different GPUs: their ratio would say nothing */
-export function matchRows(ours: readonly BenchReport[], peers: readonly PeerReport[]): Row[] {
+/** @throws Error when measurements come from different GPUs: their ratio would say nothing */
+export function checkOneDevice(ours: readonly BenchReport[], peers: readonly PeerReport[]): void {
   const devices = new Set([...ours.map((r) => r.stamp.deviceName), ...peers.map((r) => r.stamp.deviceName)]);
   if (devices.size > 1)
     throw new Error(`Expected measurements on one kind of device but received ${[...devices].join(', ')}`);
+}
+
+/** Our results in their order, each with the fastest of the peers' results of the same kind, name, shape and variant.
+ * @throws Error when they come from different GPUs */
+export function matchRows(ours: readonly BenchReport[], peers: readonly PeerReport[]): Row[] {
+  checkOneDevice(ours, peers);
   const theirs = peers.flatMap(({ peer, results }) => results.map((result) => ({ peer, ...result })));
+  const failures = peers.flatMap((report) => report.failures);
   return ours.flatMap(({ kind, results }) =>
     results.map(({ name, shape, variant = '', timing, figures, checks }) => {
       const ms = timeOf(timing, figures);
+      const isSame = (r: { kind: string; name: string; shape: string; variant?: string }) =>
+        r.kind === kind && r.name === name && r.shape === shape && (r.variant ?? '') === variant;
       const same = theirs
-        .filter(
-          (r) => r.kind === kind && r.name === name && r.shape === shape && (r.variant ?? '') === variant,
-        )
+        .filter(isSame)
         .map((r) => ({ ms: timeOf(r.timing, r.figures), figures: r.figures, peer: r.peer, by: r.by }))
         .toSorted((a, b) => a.ms - b.ms);
       const peer = same[0] ?? null;
@@ -101,6 +121,7 @@ export function matchRows(ours: readonly BenchReport[], peers: readonly PeerRepo
           checked: checks.length > 0 && checks.every((check) => check.pass),
         },
         peer,
+        failure: peer ? null : (failures.find(isSame)?.reason ?? null),
         factor: peer && peer.ms / ms,
       };
     }),

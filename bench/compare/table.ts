@@ -27,7 +27,7 @@ function share({ figures }: Measured): string {
   return value === undefined ? '' : `${Math.round(value * 100)}%`;
 }
 
-function markdown(head: readonly string[], rows: readonly (readonly string[])[]): string {
+export function markdown(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
   const rule = head.map((_, i) => (i < 2 ? '---' : '---:'));
   return [line(head), line(rule), ...rows.map(line)].join('\n');
@@ -37,12 +37,12 @@ function section(kind: string, rows: readonly Row[]): string {
   const figures = FIGURES.filter(([name]) => rows.some((row) => name in row.ours.figures));
   const head = ['work', 'shape', 'ms', 'p10 to p90', 'peer ms', 'times faster', 'of the floor'];
   for (const [, title] of figures) head.push(title, `peer ${title}`);
-  const body = rows.map(({ name, shape, variant, ours, peer, factor }) => [
+  const body = rows.map(({ name, shape, variant, ours, peer, failure, factor }) => [
     `${name}${variant ? ` ${variant}` : ''}${ours.checked ? '' : ' **WRONG OUTPUT**'}`,
     shape,
     milliseconds(ours.ms),
     `${milliseconds(ours.p10Ms)} to ${milliseconds(ours.p90Ms)}`,
-    peer ? milliseconds(peer.ms) : '',
+    peer ? milliseconds(peer.ms) : failure ? failure.split(':')[0]! : '',
     factor ? times(factor) : '',
     share(ours),
     ...figures.flatMap(([name, , format]) =>
@@ -54,7 +54,7 @@ function section(kind: string, rows: readonly Row[]): string {
   return `### ${kind}\n\n${markdown(keep(head), body.map(keep))}`;
 }
 
-function origin(ours: readonly BenchReport[], peers: readonly PeerReport[]): string {
+export function origin(ours: readonly BenchReport[], peers: readonly PeerReport[]): string {
   const { stamp } = ours[0]!;
   const who = new Set(peers.map(({ peer, version }) => `${peer} ${version}`));
   const torch = peers.map((p) => p.stamp['torch']).find((version) => typeof version === 'string');

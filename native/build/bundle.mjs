@@ -141,6 +141,8 @@ function copyProduct(target) {
     'test/interop',
     'bench/peers',
     'bench/run-gpu.sh',
+    'bench/run-throughput.sh',
+    'bench/cublaslt.sh',
   ];
   const optional = ['build-cuda/Release/gsa_cuda.so'];
   for (const path of [...compiled, ...others, ...optional]) {

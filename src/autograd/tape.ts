@@ -1,6 +1,6 @@
 import { GsaError, expected, show } from '../native/errors.js';
 import { exec } from '../tensor/exec.js';
-import { noGrad, setRecorder, type Recorder, type Remake, type Vjp } from '../tensor/recorder.js';
+import { noGrad, setRecorder, type Part, type Recorder, type Remake, type Vjp } from '../tensor/recorder.js';
 import { keep, scope } from '../tensor/scope.js';
 import { sameShape, shapeText } from '../tensor/shape.js';
 import { Tensor } from '../tensor/tensor.js';
@@ -40,6 +40,11 @@ interface Link {
   readonly output: number;
 }
 
+/** What a tape makes again in the backward instead of keeping it. false: nothing. true: what is quickly made from what is
+ * kept anyway (outputs of norms, activations and gates; never of products). "blocks": all that is in a block of a model, of
+ * which only the inputs are kept. */
+export type Recompute = boolean | 'blocks';
+
 /**
  * Reverse-mode differentiation over the ops of src/ops: run() records, backward() replays in reverse and frees what was
  * saved as it goes. One tape serves one step after another.
@@ -48,15 +53,14 @@ interface Link {
  *     const loss = tape.run(() => model.loss(tokens, labels));
  *     tape.backward(loss);            // fills .grad of every parameter that took part
  *
- * With `recompute` it does not keep what is quickly made again from what it keeps anyway (outputs of norms, activations and
- * gates; never of products): less memory for some more time, and the same gradients to the last bit.
+ * With `recompute` it keeps less, for more time: the gradients are the same to the last bit.
  */
 export class Tape implements Recorder {
-  readonly #recompute: boolean;
+  readonly #recompute: Recompute;
   #entries: Entry[] = [];
   #generation = 0;
 
-  constructor(options: { recompute?: boolean } = {}) {
+  constructor(options: { recompute?: Recompute } = {}) {
     this.#recompute = options.recompute ?? false;
   }
 
@@ -118,6 +122,26 @@ export class Tape implements Recorder {
       made: null,
       users: 0,
       grads,
+    });
+  }
+
+  /** @internal */
+  part(inputs: readonly (Tensor | null)[], body: Part): readonly Tensor[] {
+    if (this.#recompute !== 'blocks') return body(inputs);
+    return scope(() => {
+      // Recorded, and the recording dropped: ops that know no gradient is asked for may compute something else.
+      using tape = new Tape();
+      const outputs = tape.run(() => body(inputs.map(asLeaf)));
+      const there = inputs.filter((tensor) => tensor !== null);
+      this.record('part', inputs, outputs, there, (grads, saved) => {
+        const rest = saved.values();
+        return partGradients(
+          inputs.map((tensor) => tensor && rest.next().value!),
+          body,
+          grads,
+        );
+      });
+      return outputs;
     });
   }
 
@@ -244,6 +268,36 @@ export class Tape implements Recorder {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** The same elements as something whose gradient a tape of its own is to find. */
+function asLeaf(tensor: Tensor | null): Tensor | null {
+  if (tensor === null) return null;
+  const leaf = tensor.alias();
+  leaf.gradLink = null;
+  leaf.requiresGrad = !tensor.dtype.startsWith('int');
+  return leaf;
+}
+
+/** Runs a part again and through its backward: gradients of its inputs are returned, those of leaves in it arrive there. */
+function partGradients(
+  inputs: readonly (Tensor | null)[],
+  body: Part,
+  grads: readonly (Tensor | null)[],
+): (Tensor | null)[] {
+  using tape = new Tape();
+  const leaves = inputs.map(asLeaf);
+  const outputs = tape.run(() => body(leaves));
+  const arrived = outputs.flatMap((output, i) => (grads[i] ? [{ output, grad: grads[i] }] : []));
+  tape.backward(
+    arrived.map(({ output }) => output),
+    arrived.map(({ grad }) => grad),
+  );
+  return leaves.map((leaf) => {
+    const grad = leaf?.grad ?? null;
+    if (leaf) leaf.grad = null; // which would end with it
+    return grad;
+  });
 }
 
 /** What an entry saved, and what it can make again made. */

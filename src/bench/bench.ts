@@ -22,7 +22,8 @@ export interface BenchOptions extends MeasureOptions {
   command: string;
   /** train: also where the time of a step goes, op by op. Default false. */
   budget?: boolean;
-  recompute?: boolean;
+  /** train: what is made again in the backward. Default false. */
+  recompute?: BenchContext['recompute'];
   /** train: what the products of the blocks are computed in. Default "dtype". */
   matmul?: BenchContext['matmul'];
   /** Measure the device's rates on small work: for tests of what is around it. Default false. */

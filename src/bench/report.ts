@@ -1,3 +1,4 @@
+import type { Recompute } from '../autograd/tape.js';
 import type { Device } from '../tensor/device.js';
 import type { DType, MatmulMode } from '../tensor/dtype.js';
 import { formatBudget, type BudgetLine } from './budget.js';
@@ -16,8 +17,8 @@ export interface BenchContext {
   readonly peaks: Peaks;
   /** train: also where the time of a step goes, op by op. */
   readonly budget?: boolean;
-  /** train: make activations again in the backward instead of keeping them. */
-  readonly recompute?: boolean;
+  /** train: what is made again in the backward instead of kept. */
+  readonly recompute?: Recompute;
   /** train: what the products of the blocks are computed in. */
   readonly matmul?: MatmulMode;
 }
@@ -86,6 +87,9 @@ function verdict(checks: readonly OutputCheck[]): string {
   return check.pass ? `ok (${said})` : `WRONG (${said})`;
 }
 
+const STEP_TIMES =
+  'wallMs: a step from an idle device to an idle device, which tokensPerSecond and mfu go by; queuedMs: steps one after another without a wait, as in a training; hostMs: until the host has put a step under way';
+
 /** A plain table: one line per result, columns aligned, numbers to the right. */
 export function formatReport(report: BenchReport): string {
   const { stamp: s, peaks } = report;
@@ -105,6 +109,7 @@ export function formatReport(report: BenchReport): string {
     `${s.deviceName}, ${s.units} units, ${s.detail}; node ${s.node}, flash-gsa ${s.version} ${s.commit ?? ''}`.trimEnd(),
     `${report.dtype}; copy ${copy} GB/s, matmul ${matmul} TFLOP/s (${peaks.matmul}); ${report.clock}; caches ${report.caches}`,
     formatTable(head, rows, (column) => column < 3 || column === head.length - 1),
+    ...(figures.includes('queuedMs') ? [STEP_TIMES] : []),
     ...report.results.flatMap(({ shape, budget }) => (budget ? ['', formatBudget(shape, budget)] : [])),
   ].join('\n');
 }

@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import { Tape } from '../autograd/tape.js';
+import { Tape, type Recompute } from '../autograd/tape.js';
 import { GSAForCausalLM, parameterCount } from '../models/index.js';
 import { AdamW, clipScale, decayGroups } from '../optim/index.js';
 import type { Device } from '../tensor/device.js';
@@ -45,7 +45,7 @@ class Step {
   constructor(
     readonly model: GSAForCausalLM,
     readonly batch: Batch,
-    recompute: boolean,
+    recompute: Recompute,
   ) {
     this.#tape = new Tape({ recompute });
     this.#parameters = model.parameters();
@@ -156,18 +156,22 @@ function withWall(clock: Clock, device: Device, wall: number[]): Clock {
   return { name: clock.name, laps };
 }
 
-/** So many that the JavaScript engine has compiled what a step runs. */
-const QUEUED = 24;
-const WAITED = 8;
+/** Of a process: so many that the JavaScript engine has compiled what a step runs. */
+const COMPILED = 24;
+const QUEUED = 4;
+const WAITED = 5;
+let stepsRun = 0;
 
 /** How a training goes: steps one after another without a wait (`queuedMs` each), and how long the host is then busy with a
  * step until all of it is under way (`hostMs`, the median; each phase from an idle device, whose queue is not full). */
 function queuedSteps(device: Device, phases: readonly (() => void)[]): { queuedMs: number; hostMs: number } {
+  const steps = Math.max(QUEUED, COMPILED - stepsRun);
+  stepsRun += steps;
   device.synchronize();
   const first = performance.now();
-  for (let i = 0; i < QUEUED; i++) for (const phase of phases) phase();
+  for (let i = 0; i < steps; i++) for (const phase of phases) phase();
   device.synchronize();
-  const queuedMs = (performance.now() - first) / QUEUED;
+  const queuedMs = (performance.now() - first) / steps;
   const host = Array.from({ length: WAITED }, () => {
     let sum = 0;
     for (const phase of phases) {
@@ -179,6 +183,10 @@ function queuedSteps(device: Device, phases: readonly (() => void)[]): { queuedM
     return sum;
   });
   return { queuedMs, hostMs: summarize(host, 0).medianMs };
+}
+
+function recomputeName(recompute: Recompute = false): string {
+  return recompute === 'blocks' ? 'recompute blocks' : recompute ? 'recompute' : '';
 }
 
 /** Rates at the host's time, which is what a training takes. */
@@ -217,13 +225,14 @@ function benchShape(context: BenchContext, shape: TrainShape): BenchResult[] {
         measure,
       );
       const wallMs = summarize(wall.slice(total.warmup), total.warmup).medianMs;
-      const peakGiB = device.memory().peakBytes / 2 ** 30;
+      const { peakBytes, currentBytes, cachedBytes } = device.memory();
       // Before the steps that follow have learned the batch by heart: of a loss near 0 any difference is a large part.
       const checks = checkModel(step);
       const parameters = parameterCount(model.config);
       const figures = {
         ...stepFigures(context, parameters, B * T, wallMs),
-        peakGiB,
+        peakGiB: peakBytes / 2 ** 30,
+        reservedGiB: (currentBytes + cachedBytes) / 2 ** 30,
         wallMs,
         // On the CPU the host's time is the step.
         ...(device.backend === 'cuda' ? queuedSteps(device, step.phases) : {}),
@@ -232,7 +241,7 @@ function benchShape(context: BenchContext, shape: TrainShape): BenchResult[] {
         ? measureBudget(context, () => step.phases.forEach((phase) => phase()))
         : undefined;
       const name = shapeName(shape);
-      const settings = [context.matmul ?? 'dtype', context.recompute && 'recompute'];
+      const settings = [context.matmul ?? 'dtype', recomputeName(context.recompute)];
       const named = settings.filter((setting) => setting && setting !== 'dtype').join(' ');
       const variant = named ? { variant: named } : {};
       const whole = {

@@ -12,6 +12,7 @@ import {
   type Parts,
 } from '../nn/index.js';
 import type { MatmulMode } from '../tensor/dtype.js';
+import { part } from '../tensor/recorder.js';
 import { scope } from '../tensor/scope.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { gsaWidths, type GSAConfig } from './config.js';
@@ -98,6 +99,19 @@ export class GsaBlock extends Module {
   }
 }
 
+/** A block without states as a part that may be run again for its gradients. */
+function forwardPart(
+  layer: GsaBlock,
+  { x, residual }: Stream,
+  cuSeqlens: Tensor | null,
+): Stream & { state?: undefined } {
+  const [after, between] = part([x, residual, cuSeqlens], ([x, residual, cuSeqlens]) => {
+    const next = layer.forward({ x: x!, residual: residual! }, { cuSeqlens });
+    return [next.x, next.residual!];
+  });
+  return { x: after!, residual: between! };
+}
+
 /** Embedding, blocks and final norm: token ids to hidden states. */
 export class GsaBackbone extends Module {
   readonly embeddings: Embedding;
@@ -135,7 +149,9 @@ export class GsaBackbone extends Module {
       this.layers.forEach((layer, i) => {
         const { cuSeqlens, outputState } = options;
         const next = scope(() =>
-          layer.forward(stream, { cuSeqlens, outputState, state: options.state?.[i] }),
+          options.state || outputState
+            ? layer.forward(stream, { cuSeqlens, outputState, state: options.state?.[i] })
+            : forwardPart(layer, stream, cuSeqlens ?? null),
         );
         // Freed layer by layer rather than at the end; what a backward pass needs the tape has kept.
         for (const old of [stream.x, stream.residual])

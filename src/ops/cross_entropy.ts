@@ -116,14 +116,14 @@ export interface LinearCrossEntropyOptions {
   chunkRows?: number;
 }
 
-/** A CPU wants a chunk's logits in its caches. A GPU wants tall products, and for each chunk it reads and writes the
- * weight's float32 gradient once: few chunks, and whole tiles of rows. */
+/** A CPU wants a chunk's logits in its caches. A GPU wants tall products, and for each chunk but the first it reads and
+ * writes the weight's float32 gradient once more: few chunks, one where memory allows, and whole tiles of rows. */
 const CHUNKS = {
   cpu: { bytes: 32 * 2 ** 20, tile: 1 },
-  cuda: { bytes: 256 * 2 ** 20, tile: 256 },
+  cuda: { bytes: 2 ** 30, tile: 256 },
 } as const;
 
-/** Rows of `classes` logits that linearCrossEntropy() makes at one time: of about 32 MiB on a CPU, 256 MiB on a GPU. */
+/** Rows of `classes` logits that linearCrossEntropy() makes at one time: of about 32 MiB on a CPU, 1 GiB on a GPU. */
 export function lossChunkRows(rows: number, classes: number, dtype: DType, backend: BackendName): number {
   const { bytes, tile } = CHUNKS[backend];
   const most = Math.max(1, Math.floor(bytes / (DTYPES[dtype].bytes * classes)));
@@ -167,8 +167,9 @@ export function linearCrossEntropy(
   using losses = emptyBeside(hidden, [rows], 'float32');
   using dhidden = wants[0] ? Tensor.emptyLike(hidden) : null;
   using dhidden2 = dhidden?.view([rows, width]);
-  // Summed over the chunks in float32: in bfloat16 every addition would round.
-  using dweight = wants[1] ? weightSum(weight, rows) : null;
+  // Summed over several chunks in float32: in bfloat16 every addition would round.
+  const sumType = chunkRows < rows ? 'float32' : weight.dtype;
+  using dweight = wants[1] ? weightSum(weight, rows, sumType) : null;
   for (let start = 0; start < rows; start += chunkRows) {
     const count = Math.min(chunkRows, rows - start);
     const part = { hidden2, labels1, losses, dhidden2, start, count };
@@ -186,9 +187,9 @@ export function linearCrossEntropy(
 }
 
 /** Room for the gradient of the weight: not cleared where the first chunk of `rows` rows writes it. */
-function weightSum(weight: Tensor, rows: number): Tensor {
+function weightSum(weight: Tensor, rows: number, dtype: DType): Tensor {
   const { shape, device } = weight;
-  return rows > 0 ? Tensor.empty(shape, { device }) : Tensor.zeros(shape, { device });
+  return rows > 0 ? Tensor.empty(shape, { device, dtype }) : Tensor.zeros(shape, { device, dtype });
 }
 
 interface ChunkOfRows {

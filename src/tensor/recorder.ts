@@ -19,6 +19,9 @@ export interface Remake {
   readonly make: (saved: readonly Tensor[]) => readonly Tensor[];
 }
 
+/** A part of a computation: new tensors from `inputs` and from leaves, the same bits from the same inputs every time. */
+export type Part = (inputs: readonly (Tensor | null)[]) => readonly Tensor[];
+
 /** Something that listens to ops: the autograd tape. Ops know only this interface, so that they stand below it. */
 export interface Recorder {
   wants(tensor: Tensor): boolean;
@@ -30,6 +33,7 @@ export interface Recorder {
     vjp: Vjp,
     remake?: Remake,
   ): void;
+  part(inputs: readonly (Tensor | null)[], body: Part): readonly Tensor[];
 }
 
 let active: Recorder | null = null;
@@ -65,6 +69,12 @@ export function record(
     vjp,
     remake,
   );
+}
+
+/** Runs `body` on `inputs`. A recorder may keep these alone, and run it again for the gradients: it must use no other tensor
+ * that is not a leaf. */
+export function part(inputs: readonly (Tensor | null)[], body: Part): readonly Tensor[] {
+  return active ? active.part(inputs, body) : body(inputs);
 }
 
 /** Runs `body` with nothing recorded. */

@@ -1,9 +1,9 @@
 import test from 'ava';
-import { Tape } from '#src/autograd/tape.js';
+import { Tape, type Recompute } from '#src/autograd/tape.js';
 import { GSAForCausalLM } from '#src/models/gsa.js';
 import { native } from '#src/native/load.js';
-import { rmsNorm, sum, swigluHalves } from '#src/ops/index.js';
-import { record } from '#src/tensor/recorder.js';
+import { embedding, rmsNorm, sum, swigluHalves } from '#src/ops/index.js';
+import { part, record } from '#src/tensor/recorder.js';
 import { scope } from '#src/tensor/scope.js';
 import { Tensor } from '#src/tensor/tensor.js';
 import { testDevices } from '../devices.js';
@@ -25,7 +25,10 @@ for (const dev of testDevices()) {
   const device = dev;
 
   /** Gradients of all parameters, and the memory that was held between forward and backward. */
-  function passes(config: object, recompute: boolean): { grads: Float32Array[]; held: number; loss: number } {
+  function passes(
+    config: object,
+    recompute: Recompute,
+  ): { grads: Float32Array[]; held: number; loss: number } {
     using model = GSAForCausalLM.create({ ...SMALL, ...config }, { device, seed: 5 });
     using tape = new Tape({ recompute });
     return scope(() => {
@@ -55,8 +58,79 @@ for (const dev of testDevices()) {
         t.deepEqual(again.grads, kept.grads);
         t.log(`${again.held} bytes instead of ${kept.held}`);
         t.true(again.held < 0.8 * kept.held);
+        const blocks = passes(config, 'blocks');
+        t.is(blocks.loss, kept.loss);
+        t.deepEqual(blocks.grads, kept.grads);
+        t.log(`${blocks.held} bytes with blocks made again`);
+        t.true(blocks.held < 0.6 * again.held);
       });
     });
+
+  test.serial(
+    `${dev} a part with whole-number and missing inputs, run twice, its leaves' gradients added up`,
+    (t) => {
+      assertNoLeak(t, () => {
+        const run = (recompute: Recompute) =>
+          scope(() => {
+            using tape = new Tape({ recompute });
+            using rows = Tensor.from(Int32Array.of(2, 0, 2), [3], { device });
+            const x = Tensor.randn([3, 8], { device, seed: 1 });
+            const weight = Tensor.randn([4, 8], { device, seed: 2 });
+            const frozen = Tensor.randn([8], { device, seed: 3 });
+            for (const leaf of [x, weight]) leaf.requiresGrad = true;
+            let runs = 0;
+            for (let step = 0; step < 2; step++) {
+              const loss = tape.run(() => {
+                const [y, unused] = part([x, null, rows, frozen], ([x, none, rows, scale]) => {
+                  runs++;
+                  t.is(none, null);
+                  const { y } = rmsNorm(embedding(weight, rows!), scale!, { residual: x! });
+                  return [swigluHalves(y), swigluHalves(x!)];
+                });
+                t.truthy(unused);
+                return sum(y!);
+              });
+              tape.backward(loss);
+            }
+            t.is(frozen.grad, null);
+            return { runs, grads: [x, weight].map((leaf) => leaf.grad!.toFloat32()) };
+          });
+        const [kept, again] = [run(false), run('blocks')];
+        t.deepEqual([kept.runs, again.runs], [2, 4]);
+        t.deepEqual(again.grads, kept.grads);
+      });
+    },
+  );
+
+  test.serial(
+    `${dev} a failure in a part, at first or when it is made again, frees all and passes through`,
+    (t) => {
+      assertNoLeak(t, () => {
+        for (const failing of [1, 2]) {
+          using x = Tensor.randn([2, 8], { device, seed: 1 });
+          x.requiresGrad = true;
+          using tape = new Tape({ recompute: 'blocks' });
+          let runs = 0;
+          const forward = () =>
+            tape.run(() => {
+              const [y] = part([x], ([x]) => {
+                const y = swigluHalves(x!);
+                if (++runs === failing) throw new Error('no part');
+                return [y];
+              });
+              return sum(y!);
+            });
+          if (failing === 1) {
+            t.throws(forward, { message: 'no part' });
+            continue;
+          }
+          using loss = forward();
+          t.throws(() => tape.backward(loss), { message: 'no part' });
+          t.is(tape.length, 0);
+        }
+      });
+    },
+  );
 
   test.serial(
     `${dev} what is made again for several ops is made once, and freed with the last of them`,

@@ -357,19 +357,23 @@ test('flash-gsa bench: a table, JSON on demand and into a file, lists, exit code
   t.is((await cli('gemm', '--dtype', 'int32')).code, 2);
 });
 
-test('train --recompute: said in the variant, checked like any other, float32', async (t) => {
-  const report = await runBench('train', {
-    device: cpu,
-    shapes: TINY.train,
-    recompute: true,
-    minIterations: 2,
-    budgetMs: 0,
-    smallPeaks: true,
-    command: 'test',
+for (const [recompute, variant] of [
+  [true, 'recompute'],
+  ['blocks', 'recompute blocks'],
+] as const)
+  test(`train --${variant}: said in the variant, checked like any other, float32`, async (t) => {
+    const report = await runBench('train', {
+      device: cpu,
+      shapes: TINY.train,
+      recompute,
+      minIterations: 2,
+      budgetMs: 0,
+      smallPeaks: true,
+      command: 'test',
+    });
+    t.true(report.pass);
+    t.true(report.results.every((result) => result.variant === variant));
   });
-  t.true(report.pass);
-  t.true(report.results.every(({ variant }) => variant === 'recompute'));
-});
 
 test('train --budget: every op of a step with its calls, time and floor, float32', async (t) => {
   const report = await runBench('train', {

@@ -47,6 +47,7 @@ function peerOf(report: BenchReport, factor: number, name = 'a peer'): PeerRepor
         figures: { gbPerSecond: 3 },
       },
     ],
+    failures: [],
   };
 }
 
@@ -88,6 +89,19 @@ test('the table: a line for each result, factors, who was measured, and wrong ou
   const check = { against: 'x', error: 1, bound: 0, pass: false };
   const wrong = { ...report, results: [{ ...report.results[0]!, checks: [check] }] };
   t.regex(comparisonTable(matchRows([wrong], peers), [wrong], peers), /\*\*WRONG OUTPUT\*\*/);
+});
+
+test('what a peer could not do is said in its place', async (t) => {
+  const report = await ours();
+  const { results, ...peer } = peerOf(report, 2);
+  const { kind, name, shape } = results[0]!;
+  const failures = [{ kind, name, shape, reason: 'out of memory: tried to allocate 3 GiB' }];
+  const failed = [{ ...peer, results: [], failures }];
+  const rows = matchRows([report], failed);
+  t.is(rows[0]!.failure, failures[0]!.reason);
+  t.is(rows[1]!.failure, null);
+  t.regex(comparisonTable(rows, [report], failed), /^\| swiglu forward \| N5D16 \|.* out of memory \|/m);
+  t.is(matchRows([report], [...failed, peerOf(report, 2)])[0]!.failure, null);
 });
 
 test('the plot has a bar for each result that has a peer, none outside the drawing', async (t) => {

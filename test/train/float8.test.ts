@@ -22,8 +22,9 @@ async function makeTrainer(
   place: Place,
   matmul: 'dtype' | 'fp8' | 'fp8-hybrid',
   model = {},
+  recompute: boolean | 'blocks' = false,
 ): Promise<Trainer> {
-  const config = await parseTrainConfig(tinyConfig('unused', { matmul }));
+  const config = await parseTrainConfig(tinyConfig('unused', { matmul, recompute }));
   const full = { ...MODEL, vocab_size: V, ...model };
   return new Trainer(GSAForCausalLM.create(full, { ...place, matmul, seed: 3 }), config);
 }
@@ -79,6 +80,21 @@ for (const place of testPlaces()) {
     },
   );
 }
+
+for (const place of testPlaces())
+  test(`${place.device} ${place.dtype} fp8: what is made again is the same in 8 bits too`, async (t) => {
+    const losses = [];
+    for (const recompute of [false, true, 'blocks'] as const) {
+      const trainer = await makeTrainer(place, 'fp8', {}, recompute);
+      try {
+        losses.push(await lossesOf(trainer, 5));
+      } finally {
+        trainer.dispose();
+      }
+    }
+    t.deepEqual(losses[1], losses[0]);
+    t.deepEqual(losses[2], losses[0]);
+  });
 
 test('a run in fp8 goes on from its checkpoint to the same bits, and not in another precision', async (t) => {
   const [whole, halves] = [tempFolder(t), tempFolder(t)];

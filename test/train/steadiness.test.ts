@@ -28,14 +28,23 @@ function metrics(seconds: readonly number[]): Metrics {
         }
       : {}),
   }));
-  return { steps, evaluations: [], unigramEntropy: null };
+  const evaluation = { step: 4, validationLoss: 1, validationPerplexity: 3, validationTokens: 9 };
+  return { steps, evaluations: [evaluation], unigramEntropy: null };
 }
 
 test('the median, what exceeds it and by how much; the warm-up does not count', (t) => {
-  const found = steadiness(metrics([9, 9, 0.1, 0.12, 0.2, 0.1, 0.1, 0.14]), 2)!;
+  const found = steadiness(metrics([9, 9, 0.1, 0.12, 0.2, 0.1, 0.1, 0.18]), 2)!;
   t.is(found.steps, 6);
   t.true(Math.abs(found.medianSeconds - 0.11) < 1e-12);
-  t.deepEqual([found.slowestStep, found.slow], [5, [5]]);
+  t.is(found.slowestStep, 5);
+  t.is(found.validations, 1);
+  t.deepEqual(
+    found.slow.map(({ step, afterValidation }) => [step, afterValidation]),
+    [
+      [5, true],
+      [8, false],
+    ],
+  );
   t.true(Math.abs(found.slowestOfMedian - 0.2 / 0.11) < 1e-12);
   t.deepEqual(
     found.memory.map(({ step, rssBytes }) => [step, rssBytes / MiB]),
@@ -46,7 +55,10 @@ test('the median, what exceeds it and by how much; the warm-up does not count', 
     ],
   );
   t.deepEqual(formatSteadiness(found).split('\n'), [
-    '6 steps after a warm-up of 2: median 110.00 ms, slowest 1.818 times that (step 5), 1 above 1.5 times',
+    '6 steps after a warm-up of 2: median 110.00 ms, 99% within 1.818 times that, slowest 1.818 times (step 5), 2 above 1.5 times',
+    '  step 5: 1.818 times, the first after a validation',
+    '  step 8: 1.636 times',
+    'time on the device; what ran between steps is in none of them (1 validations, and samples and checkpoints)',
     'process: 103 MiB at step 4, 107 MiB at step 8, at most 107 MiB',
     'JavaScript heap: 1 MiB at step 4, 1 MiB at step 8, at most 1 MiB',
     'tensors: 9 MiB at step 4, 8 MiB at step 8, at most 9 MiB',

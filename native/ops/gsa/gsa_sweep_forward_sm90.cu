@@ -84,8 +84,8 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>
                    ready);
   };
   InState<kIn> state;
-  const Steps<kCluster> steps;
   if (n > 0) load(0);
+  const Steps<kCluster> steps;
   for (int step = 0; step < n + 3; ++step) {
     const int i = step - 1;
     if (i >= 0 && i < n) {
@@ -95,16 +95,16 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>
         begin_piece<kInBarrier>(state, at.ends(a), here, kElements, 0, 0, thread);
       bf16 *q = x.reading[i % 2], *k = x.writing[i % 2];
       wait_barrier(kLayer && !kBackward ? &x.rows_active[i % 2] : &x.rows_ready[i % 2], i / 2 % 2);
+      wait_barrier(&x.strengths_ready[i % 4], i / 4 % 2);
+      if (thread == 0) expect_bytes(&x.strengths_ready[i % 4], kTileBytes + kDecayBytes);
+      steps.free();
+      if (i + 1 < n) load(i + 1);
       if (uniform(here.rows < kStep)) {
         clear_rows<kIn>(q, here.rows, thread);
         clear_rows<kIn>(k, here.rows, thread);
         publish_shared();
         named_sync<kInBarrier, kRole>();
       }
-      wait_barrier(&x.strengths_ready[i % 4], i / 4 % 2);
-      if (thread == 0) expect_bytes(&x.strengths_ready[i % 4], kTileBytes + kDecayBytes);
-      steps.free();
-      if (i + 1 < n) load(i + 1);
       const bf16* strengths = x.strengths[i % 4];
       const float* decays = x.decay[i % 4][0];
       uint64_t* ready = &x.partial_ready[i % 2];
@@ -158,8 +158,8 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
     load_step<kOut>(x.raw, a.slope.map, next.here.head * a.out_width + first, next.here.row, &x.raw_ready);
   };
   OutState<kOut> state;
-  const Steps<kCluster> steps;
   if (n > 0) load(0), load_raw();
+  const Steps<kCluster> steps;
   for (int step = 0; step < n + 3; ++step) {
     const int i = step - 3;
     if (i >= 0 && i < n) {
@@ -170,16 +170,16 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
       const int rows = min(here.rows, kStep);
       bf16* v = x.values[i % 2];
       wait_barrier(kLayer && !kBackward ? &x.values_active[i % 2] : &x.values_ready[i % 2], i / 2 % 2);
-      if (uniform(rows < kStep)) {
-        clear_rows<kOut>(v, rows, thread);
-        named_sync<kOutBarrier, kRole>();
-      }
       wait_barrier(&x.slots_ready[i % 2], i / 2 % 2);
       if (thread == 0) expect_bytes(&x.slots_ready[i % 2], kTileBytes + kWeightBytes);
       wait_barrier(&x.strengths_ready[i % 4], i / 4 % 2);
       publish_shared();
       if constexpr (kSlopes) wait_barrier(&x.raw_ready, i % 2);
       steps.free();
+      if (uniform(rows < kStep)) {
+        clear_rows<kOut>(v, rows, thread);
+        named_sync<kOutBarrier, kRole>();
+      }
       const float* decays = x.decay[i % 4][0];
 #pragma unroll 1
       for (int sub = 0; sub < kSubs; ++sub) {
@@ -195,8 +195,8 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
       store_step<kOutBarrier, kGroups>(v, a.out_map, here.head * a.out_width + first, here.row,
                                        a.out + here.row * stride + here.head * a.out_width + first, stride,
                                        rows, thread);
-      steps.read();
       if (i + 1 < n) load_raw();
+      steps.read();
       if (kBackward && (!kGrouped || uniform(here.head == here.kv_head * a.group)))
         store_anchor(state, anchor<kGrouped, kCluster, kIn, kOut>(a, at, here) + kIn * kSlots, thread);
       if (uniform(here.step + 1 == here.stop))
@@ -311,7 +311,6 @@ __device__ __forceinline__ void activate_role(const ForwardSweep& a, Shared<kIn,
   const Steps<kCluster> steps;
   for (int step = 0; step < n + 3; ++step) {
     steps.free();
-    steps.read();
     if (step < n) {
       const Location& here = rows.here;
       const int64_t stride = a.HQ * a.in_width,
@@ -332,6 +331,7 @@ __device__ __forceinline__ void activate_role(const ForwardSweep& a, Shared<kIn,
       tell_active(&x.values_active[i % 2], thread);
       values.advance();
     }
+    steps.read();
     steps.done();
   }
   steps.end();

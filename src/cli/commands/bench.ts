@@ -11,7 +11,7 @@ interface Flags {
   seconds?: number;
   list?: boolean;
   budget?: boolean;
-  recompute?: boolean;
+  recompute?: true | 'blocks';
   matmul?: MatmulMode;
   /** True: on stdout; a string: into that file. */
   json?: boolean | string;
@@ -42,7 +42,12 @@ export function command(): Command {
       list,
     )
     .option('--seconds <n>', 'time for each case (default: 1, on CUDA 0.2)', decimal(0, 3600))
-    .option('--recompute', 'train: activations are made again in the backward instead of kept')
+    .addOption(
+      new Option(
+        '--recompute [blocks]',
+        'train: activations, or with "blocks" all that is in a block, are made again in the backward instead of kept',
+      ).choices(['blocks']),
+    )
     .addOption(
       new Option(
         '--matmul <mode>',
