@@ -21,6 +21,8 @@
 #define __launch_bounds__(...)
 #undef __grid_constant__
 #define __grid_constant__
+#undef __shared__
+#define __shared__ static  // in kernels whose blocks run one after another
 
 namespace emulator {
 
@@ -65,7 +67,8 @@ extern int threads_of_block;
 extern int clusters_of_device;  // what clusters_that_fit answers
 
 void pause();  // the other threads go on
-void launch(int blocks, int threads, int cluster, int shared_bytes, const std::function<void()>& kernel);
+void launch(int blocks, int threads, int cluster, int shared_bytes, const std::function<void()>& kernel,
+            unsigned first_block = 0);
 
 inline void meet(Meeting& m, int threads) {
   if (++m.arrived == threads) {

@@ -1,5 +1,6 @@
 // Entry points of gated slot attention on CUDA: which path a call takes. FLASH_GSA_TRACE=1 in the environment
-// prints it; FLASH_GSA_SWEEP=1 lets the sweeps take every call whose shape they know, 0 none.
+// prints it; FLASH_GSA_SWEEP=1 lets the sweeps take every call whose shape they know, 0 none;
+// FLASH_GSA_EXACT=1 makes all calls of the tensor-core path exact, 0 none.
 #include <cstdio>
 #include <cstdlib>
 
@@ -21,11 +22,25 @@ void trace(const char* op, const char* path, const Dims& d, int32_t dtype) {
                static_cast<long long>(d.V), static_cast<long long>(d.M), static_cast<long long>(d.N));
 }
 
-// Of calls that the sweeps could take, those for which they are the faster path, unless the environment says.
-bool sweep_wanted(const gsa_device& device, const Dims& d, const int32_t* cu_seqlens, bool backward) {
-  static const char* const wanted = std::getenv("FLASH_GSA_SWEEP");
-  if (wanted && (wanted[0] == '0' || wanted[0] == '1')) return wanted[0] == '1';
-  return sweep_is_faster(device, d, cu_seqlens != nullptr, backward);
+// What the environment says, if it does.
+bool said(const char* wanted, bool otherwise) {
+  return wanted && (wanted[0] == '0' || wanted[0] == '1') ? wanted[0] == '1' : otherwise;
+}
+
+enum class Path { kSweep, kFast, kExact, kGeneral };
+
+Path choose(const gsa_device& device, const char* op, const Dims& d, const int32_t* cu_seqlens, int32_t dtype,
+            bool backward) {
+  static const char *const sweep = std::getenv("FLASH_GSA_SWEEP"), *const exact = std::getenv("FLASH_GSA_EXACT");
+  const bool packed = cu_seqlens != nullptr;
+  Path path = Path::kGeneral;
+  if (sweep_takes(d, dtype) && said(sweep, sweep_is_faster(device, d, packed, backward)))
+    path = Path::kSweep;
+  else if (fast_takes(d, dtype))
+    path = said(exact, exact_costs_little(device, d, packed)) ? Path::kExact : Path::kFast;
+  static const char* const names[] = {"sweep", "tensor-core", "exact tensor-core", "general"};
+  trace(op, names[static_cast<int>(path)], d, dtype);
+  return path;
 }
 
 }  // namespace
@@ -33,27 +48,24 @@ bool sweep_wanted(const gsa_device& device, const Dims& d, const int32_t* cu_seq
 
 namespace gsa::cuda {
 
-using sm90::sweep_wanted;
-using sm90::trace;
+using sm90::Path;
 
 void gsa_chunk_fwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::ChunkFwd p = slot_attention::read_chunk_fwd(args, dtype);
-  const bool sweep = sm90::sweep_takes(p.dims, dtype) && sweep_wanted(device, p.dims, p.in.cu_seqlens, false),
-             fast = sm90::fast_takes(p.dims, dtype);
-  trace("gsa_chunk_fwd", sweep ? "sweep" : fast ? "tensor-core" : "general", p.dims, dtype);
-  if (sweep) return sm90::sweep_fwd(device, p);
-  fast ? sm90::fast_fwd(device, p) : sm90::general_fwd(device, p, dtype);
+  const Path path = sm90::choose(device, "gsa_chunk_fwd", p.dims, p.in.cu_seqlens, dtype, false);
+  if (path == Path::kSweep) return sm90::sweep_fwd(device, p);
+  if (path == Path::kGeneral) return sm90::general_fwd(device, p, dtype);
+  sm90::fast_fwd(device, p, path == Path::kExact);
 }
 
 void gsa_chunk_bwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::ChunkBwd p = slot_attention::read_chunk_bwd(args, dtype);
-  const bool sweep = sm90::sweep_takes(p.dims, dtype) && sweep_wanted(device, p.dims, p.in.cu_seqlens, true),
-             fast = sm90::fast_takes(p.dims, dtype);
-  trace("gsa_chunk_bwd", sweep ? "sweep" : fast ? "tensor-core" : "general", p.dims, dtype);
-  if (sweep) return sm90::sweep_bwd(device, p);
-  fast ? sm90::fast_bwd(device, p) : sm90::general_bwd(device, p, dtype);
+  const Path path = sm90::choose(device, "gsa_chunk_bwd", p.dims, p.in.cu_seqlens, dtype, true);
+  if (path == Path::kSweep) return sm90::sweep_bwd(device, p);
+  if (path == Path::kGeneral) return sm90::general_bwd(device, p, dtype);
+  sm90::fast_bwd(device, p, path == Path::kExact);
 }
 
 // A step reads every state element once and writes it once, in place or not: the general path is what it
@@ -61,7 +73,7 @@ void gsa_chunk_bwd(gsa_device& device, const Args& args) {
 void gsa_recurrent(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::Recurrent p = slot_attention::read_recurrent(args, dtype);
-  trace("gsa_recurrent", "general", p.dims, dtype);
+  sm90::trace("gsa_recurrent", "general", p.dims, dtype);
   sm90::general_fwd(device, {p.dims, p.in, p.o, nullptr, p.hk_out, p.hv_out}, dtype);
 }
 
