@@ -1,4 +1,4 @@
-// Launches of kernels whose blocks form clusters.
+// Launches of kernels: with dynamic shared memory, and of those whose blocks form clusters.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -11,6 +11,14 @@
 #include "device.h"
 
 namespace gsa::cuda {
+
+// `bytes` of dynamic shared memory.
+template <class... Arguments, class... Given>
+void launch_blocks(gsa_device& device, void (*kernel)(Arguments...), int64_t blocks, int threads, int bytes,
+                   const Given&... a) {
+  if (bytes > 0) cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  kernel<<<static_cast<unsigned>(blocks), threads, bytes, device.stream>>>(a...);
+}
 
 template <int kCluster, class Arguments>
 cudaLaunchConfig_t cluster_config(gsa_device& device, void (*kernel)(Arguments), int64_t clusters,

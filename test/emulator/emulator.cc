@@ -91,7 +91,8 @@ void run_all(std::vector<Thread>& threads) {
 
 }  // namespace
 
-void launch(int n_blocks, int n_threads, int cluster, int shared_bytes, const std::function<void()>& kernel) {
+void launch(int n_blocks, int n_threads, int cluster, int shared_bytes, const std::function<void()>& kernel,
+            unsigned first_block) {
   constexpr size_t kStack = 128 << 10;
   const size_t shared = (static_cast<size_t>(shared_bytes) + 1023) / 1024 * 1024;
   body = &kernel;
@@ -108,7 +109,7 @@ void launch(int n_blocks, int n_threads, int cluster, int shared_bytes, const st
     blocks[b].shared = shared_memory + shared * b;
     blocks[b].first_of_cluster = b / cluster * cluster;
     t.thread = {static_cast<unsigned>(i % n_threads), 0, 0};
-    t.block_index = {static_cast<unsigned>(b), 0, 0};
+    t.block_index = {first_block + static_cast<unsigned>(b), 0, 0};
     t.block = &blocks[b];
     t.cluster = &clusters[b / cluster];
     t.rank = b % cluster;

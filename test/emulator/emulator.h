@@ -21,6 +21,8 @@
 #define __launch_bounds__(...)
 #undef __grid_constant__
 #define __grid_constant__
+#undef __shared__
+#define __shared__ static  // in kernels whose blocks run one after another
 
 namespace emulator {
 
@@ -49,10 +51,10 @@ struct Thread {
   Block* block;
   Cluster* cluster;
   int rank;
-  uint64_t cluster_waits = 0;  // for the barrier in two halves
+  uint64_t cluster_waits = 0;      // for the barrier in two halves
   const Meeting* waits = nullptr;  // until its rounds differ from
   uint64_t round = 0;
-  const int* flag = nullptr;  // until it is set
+  const int* flag = nullptr;        // until it is set
   const uint64_t* bytes = nullptr;  // a barrier that counts bytes, until its phase is not
   uint64_t phase = 0;
   bool done = false;
@@ -65,7 +67,8 @@ extern int threads_of_block;
 extern int clusters_of_device;  // what clusters_that_fit answers
 
 void pause();  // the other threads go on
-void launch(int blocks, int threads, int cluster, int shared_bytes, const std::function<void()>& kernel);
+void launch(int blocks, int threads, int cluster, int shared_bytes, const std::function<void()>& kernel,
+            unsigned first_block = 0);
 
 inline void meet(Meeting& m, int threads) {
   if (++m.arrived == threads) {
@@ -124,7 +127,8 @@ T emulated_shuffle(T x, int mask) {
   });
   return mine.taken;
 }
-#define __shfl_sync(members, value, lane) emulated_shuffle<int>(value, static_cast<int>(threadIdx.x) % 32 ^ (lane))
+#define __shfl_sync(members, value, lane) \
+  emulated_shuffle<int>(value, static_cast<int>(threadIdx.x) % 32 ^ (lane))
 #define __shfl_xor_sync(members, x, mask) emulated_shuffle(x, mask)
 inline void emulated_fence() {}
 #define __threadfence emulated_fence

@@ -45,6 +45,8 @@ const ALLOWED: [RegExp, number][] = [
   [/reverse_sweep_kernelILb1ELb0ELb1ELi2ELi128E/, 40],
   // The general path, columns of 65 to 128.
   [/scan_kernelIffLb0ELb1ELi8ELi16ELi2ELb0E/, 4],
+  // Exact, 128 slots, grouped queries: small calls only.
+  [/columns_kernelINS0_5SlotsILi128ELb0ELb1EEELb0E/, 16],
   // Fewer than 64 slots.
   [/walk_states_kernelINS0_5SlotsILi64ELb1E/, 8],
 ];

@@ -179,15 +179,36 @@ def cases(small):
         yield f'M={M} gqa states', dict(B=1, T=130, HQ=2, H=1, K=64, V=128, M=M, states=True, key_state=0.3)
 
 
-def check_cases(ops, dtypes, small, match):
+def peer_results(x, up, scale):
+    """The peer's outputs and gradients, under our names."""
+    from fla.ops.gsa import chunk_gsa
+    states = [n for n in ('hk0', 'hv0') if n in x]
+    t = {n: x[n].detach().to(torch.bfloat16 if n in GRADS else torch.float32).requires_grad_() for n in GRADS + states}
+    packed = dict(cu_seqlens=x['cu_seqlens'].long()) if 'cu_seqlens' in x else {}
+    if states: packed.update(initial_state=tuple(t[n] for n in states), output_final_state=True)
+    o, final = chunk_gsa(*(t[n] for n in GRADS), scale=scale, **packed)
+    ends = dict(zip(('hkT', 'hvT'), final)) if states else {}
+    grads = torch.autograd.grad([o, *ends.values()], list(t.values()), [up['do'], *(up['d' + n] for n in ends)])
+    return {'o': o, **ends, **{'d' + n: g for n, g in zip(t, grads)}}
+
+
+def check_cases(ops, dtypes, small, match, peer):
     for seed, (label, shape) in enumerate(cases(small)):
         for dtype in dtypes:
             if not re.search(match, f'{label} {dtype}'): continue
             for scale in ((1.0,) if seed % 3 else (0.5,)):
                 x, up = draw(dtype=dtype, seed=seed, **shape)
+                # The peer takes s and g in bfloat16 only: then ours gets the same values.
+                if peer: x['s'], x['g'] = x['s'].bfloat16().float(), x['g'].bfloat16().float()
                 out, broken = run(ops, x, up, scale, states=shape.get('states', False))
                 if small: continue
-                compare(f'{label} {dtype}', out, with_gradients(x, up, scale), dtype, broken)
+                expected = with_gradients(x, up, scale)
+                compare(f'{label} {dtype}', out, expected, dtype, broken)
+                if peer and dtype == torch.bfloat16:
+                    try: theirs = peer_results(x, up, scale)
+                    except Exception as error: print(f'peer {label}: {str(error)[:200]}'); continue
+                    print(f'peer {label} ' + ' '.join(
+                        f'{n}={relative(t, expected[n]):.1e}' for n, t in theirs.items() if n in expected), flush=True)
 
 
 def check_repeats(ops, n):
@@ -228,6 +249,9 @@ GOALS = len(SHAPES)
 SHAPES += [(16, 2048, 16, 16, 128, 128, 64), (16, 2048, 16, 16, 64, 64, 64), (16, 2048, 8, 4, 256, 256, 64),
            (8, 2048, 16, 2, 256, 256, 64), (8, 2048, 8, 2, 512, 512, 64),
            (8, 4096, 4, 4, 512, 512, 32), (8, 4096, 4, 4, 512, 512, 16), (8, 2048, 32, 8, 128, 128, 128)]
+# All chunks at once: what exactness costs there (FLASH_GSA_EXACT=0 and 1).
+SHAPES += [(1, 128, 4, 4, 64, 64, 16), (1, 1024, 4, 4, 512, 512, 64), (1, 2048, 4, 4, 256, 256, 64),
+           (1, 2048, 4, 4, 512, 512, 128)]
 
 
 def documents(total=32768, low=16, high=8192, seed=1):
@@ -261,15 +285,10 @@ def timing(ops, shapes, peer, gates='paper', cu=None):
 
 def accuracy(ops):
     """Errors against float64 of ours and the peer's on the same bfloat16 inputs."""
-    from fla.ops.gsa import chunk_gsa
     for seed, gates in enumerate(('paper', 'zero', 'mixed', 'span0.5')):
         x, up = draw(1, 512, 2, 2, 256, 256, 64, torch.bfloat16, gates, seed=seed)
-        x['s'], x['g'] = x['s'].bfloat16(), x['g'].bfloat16()
-        expected = with_gradients(x, up, 1.0)
-        t = [x[n].detach().clone().requires_grad_() for n in GRADS]
-        o = chunk_gsa(*t, scale=1.0)[0]
-        theirs = dict(zip(['o'] + ['d' + n for n in GRADS], [o, *torch.autograd.grad(o, t, up['do'])]))
-        x['s'], x['g'] = x['s'].float(), x['g'].float()
+        x['s'], x['g'] = x['s'].bfloat16().float(), x['g'].bfloat16().float()
+        expected, theirs = with_gradients(x, up, 1.0), peer_results(x, up, 1.0)
         ours, _ = run(ops, x, up, 1.0, states=False)
         print(f'accuracy {gates}: ' + ' '.join(
             f'{n} {relative(ours[n], expected[n]):.1e} (peer {relative(t, expected[n]):.1e})' for n, t in theirs.items()))
@@ -302,9 +321,9 @@ def main():
     if a.peer: sys.path.insert(0, os.environ['FLA_PATH'])
     ops, dtypes = Ops(a.lib), [torch.float32, torch.bfloat16]
     if a.golden: golden(ops, a.golden, dtypes)
-    if a.cases or a.small: check_cases(ops, dtypes, a.small, a.match)
+    if a.cases or a.small: check_cases(ops, dtypes, a.small, a.match, a.peer)
     if a.repeats: check_repeats(ops, a.repeats)
-    if a.peer: accuracy(ops)
+    if a.peer and not a.cases: accuracy(ops)
     if a.time:
         for i in a.shapes.split(','):
             shape = SHAPES[int(i)]

@@ -6,25 +6,28 @@ namespace gsa::sm90 {
 namespace {
 
 // Of 64 slots, two blocks share a multiprocessor; what is used at different times shares its place. Of 128,
-// one block with twice the threads has it, and a third stage.
-constexpr int blocks_per_multiprocessor(int halves) { return halves == 1 ? 2 : 1; }
+// one block with twice the threads has it, and a third stage. Exact, always one.
+template <typename S>
+constexpr int blocks_per_multiprocessor() {
+  return S::kHalves == 1 && !S::kExact ? 2 : 1;
+}
 
 template <typename S>
 struct Shared {
-  static constexpr int kM = S::kPlaces, kHalves = S::kHalves, kStages = kHalves + 1;
+  static constexpr int kM = S::kPlaces, kHalves = S::kHalves, kStages = S::kExact ? 2 : kHalves + 1;
   union {
-    bf16 stages[kStages][2 + kHalves][kTileElements];
+    bf16 stages[kStages][2 + S::kTiles][kTileElements];
     struct {  // after the loops over the channels
       float value_scores[kC * kScoreLd], slots[kC * Shape<S>::kLd];
     };
   };
   union {
     struct {
-      bf16 to_end[kHalves * kTileElements];  // write strengths decayed to the end of the chunk
-      bf16 weights[2][kTileElements];        // key, value side
+      bf16 to_end[S::kTiles * kTileElements];      // write strengths decayed to the end of the chunk
+      bf16 weights[2][S::kParts * kTileElements];  // key, value side
     };
-    bf16 later[2][kHalves * kTableRows *
-                  kTile];  // for block J: dok and p of later blocks' rows, decayed from the end of J
+    // For block J: dok and p of later blocks' rows, decayed from the end of J. Exact, nobody needs it.
+    bf16 later[2][S::kExact ? 8 : kHalves * kTableRows * kTile];
   };
   float e[kC][kM];
   float block_decay[kBlocks][kM], to_chunk_end[kBlocks][kM];  // to_chunk_end: from the end of a block
@@ -33,7 +36,7 @@ struct Shared {
 };
 template <typename S>
 constexpr bool fits() {
-  const int blocks = blocks_per_multiprocessor(S::kHalves);
+  const int blocks = blocks_per_multiprocessor<S>();
   return sizeof(Shared<S>) <= (228 * 1024 - blocks * 1024) / blocks;
 }
 
@@ -122,8 +125,29 @@ __device__ __forceinline__ void receive_later_blocks(Shared<S>& x) {
     }
 }
 
+// Exact, what receive_later_blocks does, in float32.
+template <typename S>
+__device__ __forceinline__ void receive_later_rows(Shared<S>& x, const ColumnPass& a, const Chunk& chunk,
+                                                   int64_t head) {
+  const BlockSlot<S> at;
+  float sum[kBlock], r = 1.0f;
+#pragma unroll
+  for (int j = 0; j < kBlock; ++j)
+    sum[j] = x.to_chunk_end[at.block][at.slot] * x.slots[at.row(j) * Shape<S>::kLd + at.slot];
+  for (int i = (at.block + 1) * kBlock; i < chunk.rows; ++i) {
+    const int64_t source = ((chunk.row + i) * a.H * a.G + head) * S::kPlaces + at.slot;
+    r *= x.e[i][at.slot];
+    const float dok = a.dok[source] * r, p = a.p[source] * r;
+#pragma unroll
+    for (int j = 0; j < kBlock; ++j)
+      sum[j] += x.key_scores[at.row(j) * kScoreLd + i] * dok + x.value_scores[at.row(j) * kScoreLd + i] * p;
+  }
+#pragma unroll
+  for (int j = 0; j < kBlock; ++j) x.slots[at.row(j) * Shape<S>::kLd + at.slot] = sum[j];
+}
+
 // What one query head gives to ds; the first finds the state's part in slots and starts the sum, the last has
-// it all.
+// it all. Exact, what later rows give is also summed by itself: a row's own part crosses no gate.
 template <typename S, bool kFirst>
 __device__ __forceinline__ void add_strengths(Shared<S>& x, const ColumnPass& a, const Chunk& chunk,
                                               int64_t h, int64_t member, const S& slots) {
@@ -137,7 +161,7 @@ __device__ __forceinline__ void add_strengths(Shared<S>& x, const ColumnPass& a,
   for (int j = kBlock - 1; j >= 0; --j) {
     step[j] = x.e[at.row(j)][at.slot];
     ds[j] = to_end * x.slots[at.row(j) * Shape<S>::kLd + at.slot];
-    if (!kFirst && at.row(j) < rows) ds[j] += a.ds[key(j)];
+    if (!kFirst && !S::kExact && at.row(j) < rows) ds[j] += a.ds[key(j)];
     to_end *= step[j];
   }
 #pragma unroll
@@ -147,20 +171,32 @@ __device__ __forceinline__ void add_strengths(Shared<S>& x, const ColumnPass& a,
     float dok = inside ? a.dok[source] : 0.0f, p = inside ? a.p[source] : 0.0f;
 #pragma unroll
     for (int j = i; j >= 0; --j) {
-      ds[j] += x.key_scores[at.row(j) * kScoreLd + at.row(i)] * dok +
-               x.value_scores[at.row(j) * kScoreLd + at.row(i)] * p;
+      if (j < i || !S::kExact)
+        ds[j] += x.key_scores[at.row(j) * kScoreLd + at.row(i)] * dok +
+                 x.value_scores[at.row(j) * kScoreLd + at.row(i)] * p;
       dok *= step[j];
       p *= step[j];
     }
     if (i % 4 == 3) asm volatile("" ::: "memory");  // four rows' loads at a time: registers
   }
 #pragma unroll
-  for (int i = 0; i < kBlock; ++i)
-    if (at.row(i) < rows) a.ds[key(i)] = ds[i];
+  for (int i = 0; i < kBlock; ++i) {
+    if (at.row(i) >= rows) continue;
+    if constexpr (S::kExact) {
+      const int64_t own = (chunk.row + at.row(i)) * a.H + h, source = (own * a.G + member) * kM + at.slot;
+      const int pair = at.row(i) * kScoreLd + at.row(i);
+      float& later = a.later[own * kM + at.slot];
+      later = (kFirst ? 0.0f : later) + ds[i];
+      ds[i] += x.key_scores[pair] * a.dok[source] + x.value_scores[pair] * a.p[source];
+      if (!kFirst) ds[i] += a.ds[key(i)];
+      if (i % 4 == 3) asm volatile("" ::: "memory");
+    }
+    a.ds[key(i)] = ds[i];
+  }
 }
 
 // dg is what crosses the gate of each row: at the chunk's start the state times its gradient, then row by row
-// less what the row reads from before, plus what it wrote for after. Each thread reads the ds that it wrote.
+// less what the row reads from before, plus what it wrote for after. Each thread reads what it wrote.
 template <typename S>
 __device__ __forceinline__ void run_gates(Shared<S>& x, const ColumnPass& a, const Chunk& chunk, int64_t c,
                                           int64_t h, const S& slots) {
@@ -170,7 +206,8 @@ __device__ __forceinline__ void run_gates(Shared<S>& x, const ColumnPass& a, con
   const auto term = [&](int i) {
     if (at.row(i) >= rows) return 0.0f;
     const int64_t source = (chunk.row + at.row(i)) * a.H + h;
-    float sum = -a.s[source * slots.pitch() + at.slot] * a.ds[source * slots.pitch() + at.slot];
+    const float given = S::kExact ? a.later[source * kM + at.slot] : a.ds[source * slots.pitch() + at.slot];
+    float sum = -a.s[source * slots.pitch() + at.slot] * given;
     for (int64_t member = 0; member < a.G; ++member) sum += a.flow[(source * a.G + member) * kM + at.slot];
     return sum;
   };
@@ -207,12 +244,12 @@ __device__ __forceinline__ uint4 add_bf16(const uint4& a, const uint4& b) {
 template <typename S, bool kFirst>
 __device__ __forceinline__ void column_head(Shared<S>& x, const ColumnPass& a, const Chunk& chunk, int64_t c,
                                             int64_t h, int64_t member) {
-  constexpr int kM = S::kPlaces, kHalves = S::kHalves, kThreads = Shape<S>::kThreads,
+  constexpr int kM = S::kPlaces, kHalves = S::kHalves, kParts = S::kParts, kThreads = Shape<S>::kThreads,
                 kStages = Shared<S>::kStages;
   const int n_key = static_cast<int>(a.key.width / kTile), n_value = static_cast<int>(a.value.width / kTile);
   const int64_t token = chunk.row * a.H + h, HQ = a.H * a.G, head = h * a.G + member,
                 query = chunk.row * HQ + head;
-  const bf16* const tiles = a.tiles + (c * a.H + h) * (n_key + n_value) * (kHalves * kTileElements);
+  const bf16* const tiles = a.tiles + (c * a.H + h) * (n_key + n_value) * (S::kTiles * kTileElements);
   const auto load = [&](int i) {
     if (i < n_key + n_value) {
       const bool key = i < n_key;
@@ -224,21 +261,25 @@ __device__ __forceinline__ void column_head(Shared<S>& x, const ColumnPass& a, c
       load_tile<kC, kThreads>(stage[1], side.own + token * width + j * kTile, a.H * width, chunk.rows);
       if constexpr (kFirst)
 #pragma unroll
-        for (int half = 0; half < kHalves; ++half)
-          load_tile<kC, kThreads>(stage[2 + half],
-                                  tiles + ((side.first_tile + j) * kHalves + half) * kTileElements, kTile,
+        for (int tile = 0; tile < S::kTiles; ++tile)
+          load_tile<kC, kThreads>(stage[2 + tile],
+                                  tiles + ((side.first_tile + j) * S::kTiles + tile) * kTileElements, kTile,
                                   kTile);
     }
     copy_commit();
   };
   if constexpr (kFirst)
 #pragma unroll
-    for (int half = 0; half < kHalves; ++half)
-      load_tile<kC, kThreads>(x.to_end + half * kTileElements, a.chunks.s_to_end + token * kM + half * kTile,
-                              a.H * kM, chunk.rows);
+    for (int tile = 0; tile < S::kTiles; ++tile)
+      load_tile<kC, kThreads>(x.to_end + tile * kTileElements,
+                              a.chunks.s_to_end + token * S::kPitch + tile * kTile, a.H * S::kPitch,
+                              chunk.rows);
   for (int side = 0; side < 2; ++side)
-    load_tile<kC, kThreads>(x.weights[side],
-                            (side ? a.value : a.key).weights + (c * HQ + head) * kTileElements, kTile, kTile);
+#pragma unroll
+    for (int of = 0; of < kParts; ++of)
+      load_tile<kC, kThreads>(
+          x.weights[side] + of * kTileElements,
+          (side ? a.value : a.key).weights + ((c * HQ + head) * kParts + of) * kTileElements, kTile, kTile);
   for (int i = 0; i < kStages - 1; ++i) load(i);
 
   // A warp makes 16 rows of kColumns channels; it contracts own rows with the state of 64 slots, or with 64 /
@@ -266,10 +307,13 @@ __device__ __forceinline__ void column_head(Shared<S>& x, const ColumnPass& a, c
 #pragma unroll
         for (int t = 0; t < 4; ++t) {
           if (with_state) {
-            if (!kFirst) continue;
-            load_b_trans(fb, stage[2 + share], t * 16, k);
-            mma(acc[2 * t], fa, fb[0], fb[1]);
-            mma(acc[2 * t + 1], fa, fb[2], fb[3]);
+            if constexpr (kFirst)
+#pragma unroll
+              for (int of = 0; of < kParts; ++of) {
+                load_b_trans(fb, stage[2 + share * kParts + of], t * 16, k);
+                mma(acc[2 * t], fa, fb[0], fb[1]);
+                mma(acc[2 * t + 1], fa, fb[2], fb[3]);
+              }
           } else if (t >= J && mine(t)) {
             load_b(fb, stage[0], t * 16, k);
             mma(acc[2 * t], fa, fb[0], fb[1]);
@@ -280,25 +324,53 @@ __device__ __forceinline__ void column_head(Shared<S>& x, const ColumnPass& a, c
       float out[kColumns / 8][4] = {};
 #pragma unroll
       for (int k = 0; k < kM / 16; ++k) {
-        uint32_t fa[4], fb[4];
+        uint32_t fa[kParts][4], fb[4];
+        const auto add = [&](int t, int of, const uint32_t (&fb)[4]) {
+          mma(out[2 * t], fa[of], fb[0], fb[1]);
+          mma(out[2 * t + 1], fa[of], fb[2], fb[3]);
+        };
         if constexpr (kFirst) {
-          load_a(fa, x.to_end + k / 4 * kTileElements, J * kBlock, k % 4 * 16);
+#pragma unroll
+          for (int of = 0; of < kParts; ++of)
+            load_a(fa[of], x.to_end + (k / 4 * kParts + of) * kTileElements, J * kBlock, k % 4 * 16);
 #pragma unroll
           for (int t = 0; t < kColumns / 16; ++t) {
-            load_b(fb, stage[2 + k / 4], half + t * 16, k % 4 * 16);
-            mma(out[2 * t], fa, fb[0], fb[1]);
-            mma(out[2 * t + 1], fa, fb[2], fb[3]);
+            load_b(fb, stage[2 + k / 4 * kParts], half + t * 16, k % 4 * 16);
+            add(t, 0, fb);
+            if constexpr (S::kExact) {
+              add(t, 1, fb);
+              load_b(fb, stage[2 + k / 4 * kParts + 1], half + t * 16, k % 4 * 16);
+              add(t, 0, fb);
+            }
           }
         }
         if (k >= 4 || k < J) continue;
-        load_a_trans(fa, x.weights[side], J * kBlock, k * 16);
+#pragma unroll
+        for (int of = 0; of < kParts; ++of)
+          load_a_trans(fa[of], x.weights[side] + of * kTileElements, J * kBlock, k * 16);
 #pragma unroll
         for (int t = 0; t < kColumns / 16; ++t) {
           load_b_trans(fb, stage[0], half + t * 16, k * 16);
-          mma(out[2 * t], fa, fb[0], fb[1]);
-          mma(out[2 * t + 1], fa, fb[2], fb[3]);
+#pragma unroll
+          for (int of = 0; of < kParts; ++of) add(t, of, fb);
         }
       }
+      // A group's sum stays in float32 until its last query head has added to it.
+      if (S::kExact && part.sum)
+#pragma unroll
+        for (int t = 0; t < kColumns / 8; ++t)
+#pragma unroll
+          for (int r = 0; r < 2; ++r) {
+            const int row = J * kBlock + lane / 4 + r * 8;
+            if (row >= chunk.rows) continue;
+            float2& sum = *reinterpret_cast<float2*>(part.sum + (token + row * a.H) * part.width + i * kTile +
+                                                     half + t * 8 + lane % 4 * 2);
+            if (!kFirst) {
+              out[t][2 * r] += sum.x;
+              out[t][2 * r + 1] += sum.y;
+            }
+            sum = make_float2(out[t][2 * r], out[t][2 * r + 1]);
+          }
       // Four pairs of columns a lane become eight columns of one row: of 16 columns, two rows' pairs.
 #pragma unroll
       for (int r = 0; r < 2 / kHalves; ++r) {
@@ -314,7 +386,7 @@ __device__ __forceinline__ void column_head(Shared<S>& x, const ColumnPass& a, c
         if (row >= chunk.rows) continue;
         uint4& to =
             *reinterpret_cast<uint4*>(part.out + (token + row * a.H) * part.width + i * kTile + column);
-        to = kFirst ? eight : add_bf16(to, eight);
+        to = kFirst || S::kExact ? eight : add_bf16(to, eight);
       }
     }
     if (side) __syncthreads();  // the stages are spent
@@ -333,20 +405,24 @@ __device__ __forceinline__ void column_head(Shared<S>& x, const ColumnPass& a, c
         acc[t][2 * r] = acc[t][2 * r + 1] = 0.0f;
       }
   }
-  tabulate_later(x, a, chunk, head);
-  __syncthreads();
-  receive_later_blocks(x);
+  if constexpr (S::kExact) {
+    __syncthreads();
+    receive_later_rows(x, a, chunk, head);
+  } else {
+    tabulate_later(x, a, chunk, head);
+    __syncthreads();
+    receive_later_blocks(x);
+  }
   __syncthreads();
   add_strengths<S, kFirst>(x, a, chunk, h, member, S{a.chunks.M});
 }
 
 // Query head `member` of each group. The first also takes what comes from the state, the last finishes dg.
 template <typename S, bool kFirst>
-__global__ void __launch_bounds__(Shape<S>::kThreads, blocks_per_multiprocessor(S::kHalves))
+__global__ void __launch_bounds__(Shape<S>::kThreads, blocks_per_multiprocessor<S>())
     columns_kernel(ColumnPass a, int64_t member) {
   static_assert(fits<S>(), "the blocks of a multiprocessor must fit its shared memory");
-  extern __shared__ __align__(1024) char memory[];
-  Shared<S>& x = *reinterpret_cast<Shared<S>*>(memory);
+  Shared<S>& x = *reinterpret_cast<Shared<S>*>(block_memory());
   const S slots{a.chunks.M};
   const int64_t c = blockIdx.x / a.H, h = blockIdx.x % a.H;
   const Chunk chunk = a.chunks.table[c];
@@ -361,14 +437,11 @@ __global__ void __launch_bounds__(Shape<S>::kThreads, blocks_per_multiprocessor(
 void launch_columns(gsa_device& device, const ColumnPass& pass) {
   const int64_t blocks = pass.chunks.count * pass.H;
   if (blocks == 0) return;
-  with_slots(pass.chunks.M, [&](auto slots) {
+  with_slots(pass.chunks, [&](auto slots) {
     using S = decltype(slots);
-    constexpr int kBytes = sizeof(Shared<S>);
-    for (int64_t member = 0; member < pass.G; ++member) {
-      const auto kernel = member == 0 ? columns_kernel<S, true> : columns_kernel<S, false>;
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
-      kernel<<<static_cast<unsigned>(blocks), Shape<S>::kThreads, kBytes, device.stream>>>(pass, member);
-    }
+    for (int64_t member = 0; member < pass.G; ++member)
+      cuda::launch_blocks(device, member == 0 ? columns_kernel<S, true> : columns_kernel<S, false>, blocks,
+                          Shape<S>::kThreads, sizeof(Shared<S>), pass, member);
   });
 }
 

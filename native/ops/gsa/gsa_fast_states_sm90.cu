@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(256) chunk_table_kernel(const int32_t* cu_seql
 template <typename S>
 __global__ void __launch_bounds__(256) chunk_gates_kernel(const Chunk* table, const float* s, const float* g,
                                                           int64_t H, bf16* s_to_end, float* decay, S slots) {
-  constexpr int kM = S::kPlaces;
+  constexpr int kM = S::kPlaces, kFull = S::kParts * kTile;
   __shared__ float sums[4][kTile];
   const unsigned block = blockIdx.x / S::kHalves;
   const Chunk chunk = table[block / H];
@@ -82,7 +82,9 @@ __global__ void __launch_bounds__(256) chunk_gates_kernel(const Chunk* table, co
 #pragma unroll
   for (int i = kC / 4 - 1; i >= 0; --i) {
     if (first + i < chunk.rows)
-      s_to_end[((chunk.row + first + i) * H + h) * kM + m] = __float2bfloat16_rn(strength[i] * expf(later));
+      store_parts<S::kParts>(
+          s_to_end + ((chunk.row + first + i) * H + h) * S::kPitch + m / kTile * kFull + place, kTile,
+          strength[i] * expf(later));
     later += gate[i];
   }
 }
@@ -91,17 +93,26 @@ __global__ void __launch_bounds__(256) chunk_gates_kernel(const Chunk* table, co
 // memory to the last byte: 512 heads' slices run at once.
 constexpr int kStateThreads = 128, kStateStages = 3;
 
-template <bool kReverse>
+template <typename S, bool kReverse>
+constexpr int state_stage_tiles() {
+  return 1 + S::kParts * (kReverse ? 2 : 1);
+}
+template <typename S, bool kReverse>
 constexpr int state_shared_bytes() {
-  return (kStateStages * (kReverse ? 3 : 2) + 1) * kTileElements * static_cast<int>(sizeof(bf16)) +
+  return (kStateStages * state_stage_tiles<S, kReverse>() + 1) * kTileElements *
+             static_cast<int>(sizeof(bf16)) +
          (kReverse ? 4 * kTile * static_cast<int>(sizeof(float)) : 0);
+}
+template <typename S, bool kReverse>
+constexpr int state_blocks() {
+  return S::kExact ? (kReverse ? 1 : 2) : kReverse ? 3 : 4;
 }
 
 template <typename S, bool kReverse, bool kGrouped>
-__global__ void __launch_bounds__(kStateThreads, kReverse ? 3 : 4) walk_states_kernel(StateWalk a) {
-  extern __shared__ __align__(1024) char memory[];
-  bf16* const stages = reinterpret_cast<bf16*>(memory);
-  constexpr int kStageTiles = kReverse ? 3 : 2;
+__global__ void __launch_bounds__(kStateThreads, state_blocks<S, kReverse>())
+    walk_states_kernel(StateWalk a) {
+  bf16* const stages = reinterpret_cast<bf16*>(block_memory());
+  constexpr int kStageTiles = state_stage_tiles<S, kReverse>(), kParts = S::kParts;
   bf16* const staging = stages + kStateStages * kStageTiles * kTileElements;
   float* const sums = reinterpret_cast<float*>(staging + kTileElements);
   constexpr int kM = S::kPlaces, kHalves = S::kHalves;
@@ -118,7 +129,7 @@ __global__ void __launch_bounds__(kStateThreads, kReverse ? 3 : 4) walk_states_k
   const int32_t first = a.chunks.first[n], count = a.chunks.first[n + 1] - first;
   const auto chunk_at = [&](int32_t i) { return first + (kReverse ? count - 1 - i : i); };
   const auto tile_at = [&](int64_t c) {
-    return (((c * a.H + h) * n_slices + slice) * kHalves + half) * kTileElements;
+    return (((c * a.H + h) * n_slices + slice) * kHalves + half) * (kParts * kTileElements);
   };
   const int32_t G = kGrouped ? static_cast<int32_t>(a.G) : 1, items = count * G;
   // The chunks of a sequence follow one another; all but the last are full.
@@ -131,10 +142,16 @@ __global__ void __launch_bounds__(kStateThreads, kReverse ? 3 : 4) walk_states_k
       bf16* const stage = stages + item % kStateStages * kStageTiles * kTileElements;
       const int64_t at = ((first_row + (c - first) * int64_t{kC}) * a.H + h) * G + item % G;
       load_tile<kC, kStateThreads>(stage, side.x + at * side.width + channel, a.H * G * side.width, rows);
-      load_tile<kC, kStateThreads>(stage + kTileElements, side.y + at * kM + half * kTile, a.H * G * kM,
-                                   rows);
+#pragma unroll
+      for (int part = 0; part < kParts; ++part)
+        load_tile<kC, kStateThreads>(stage + (1 + part) * kTileElements,
+                                     side.y + at * S::kPitch + (half * kParts + part) * kTile,
+                                     a.H * G * S::kPitch, rows);
       if (kReverse && item % G == G - 1)
-        load_tile<kTile, kStateThreads>(stage + 2 * kTileElements, a.past + tile_at(c), kTile, kTile);
+#pragma unroll
+        for (int part = 0; part < kParts; ++part)
+          load_tile<kTile, kStateThreads>(stage + (1 + kParts + part) * kTileElements,
+                                          a.past + tile_at(c) + part * kTileElements, kTile, kTile);
     }
     copy_commit();
   };
@@ -143,19 +160,22 @@ __global__ void __launch_bounds__(kStateThreads, kReverse ? 3 : 4) walk_states_k
   const auto arrive = [&](int64_t c, const float2(&d)[8]) {
   // A warp's rows pass through shared memory, so that the stores are 16 bytes wide.
 #pragma unroll
-    for (int t = 0; t < 8; ++t) {
-      *reinterpret_cast<uint32_t*>(staging + tile_offset(row, t * 8 + column)) = pack_bf16(X[t][0], X[t][1]);
-      *reinterpret_cast<uint32_t*>(staging + tile_offset(row + 8, t * 8 + column)) =
-          pack_bf16(X[t][2], X[t][3]);
-    }
-    __syncwarp();
+    for (int part = 0; part < kParts; ++part) {
 #pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const int r = warp * 16 + j * 4 + lane / 8, x = lane % 8 * 8;
-      *reinterpret_cast<uint4*>(a.tiles + tile_at(c) + r * kTile + x) =
-          *reinterpret_cast<const uint4*>(staging + tile_offset(r, x));
+      for (int t = 0; t < 8; ++t)
+#pragma unroll
+        for (int r = 0; r < 2; ++r)
+          *reinterpret_cast<uint32_t*>(staging + tile_offset(row + r * 8, t * 8 + column)) =
+              pack_part(part, X[t][2 * r], X[t][2 * r + 1]);
+      __syncwarp();
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int r = warp * 16 + j * 4 + lane / 8, x = lane % 8 * 8;
+        *reinterpret_cast<uint4*>(a.tiles + tile_at(c) + part * kTileElements + r * kTile + x) =
+            *reinterpret_cast<const uint4*>(staging + tile_offset(r, x));
+      }
+      __syncwarp();
     }
-    __syncwarp();
 #pragma unroll
     for (int t = 0; t < 8; ++t) {
       X[t][0] *= d[t].x;
@@ -194,20 +214,27 @@ __global__ void __launch_bounds__(kStateThreads, kReverse ? 3 : 4) walk_states_k
       uint32_t xa[4], yb[4];
       load_a_trans(xa, x, warp * 16, k);
 #pragma unroll
-      for (int t = 0; t < 4; ++t) {
-        load_b_trans(yb, y, t * 16, k);
-        mma(X[2 * t], xa, yb[0], yb[1]);
-        mma(X[2 * t + 1], xa, yb[2], yb[3]);
-      }
+      for (int t = 0; t < 4; ++t)
+#pragma unroll
+        for (int part = 0; part < kParts; ++part) {
+          load_b_trans(yb, y + part * kTileElements, t * 16, k);
+          mma(X[2 * t], xa, yb[0], yb[1]);
+          mma(X[2 * t + 1], xa, yb[2], yb[3]);
+        }
     }
     if (kReverse && i % G == G - 1) {
-      const bf16* const past = y + kTileElements;
+      const bf16* const past = y + kParts * kTileElements;
 #pragma unroll
       for (int t = 0; t < 8; ++t) {
-        const auto p0 = *reinterpret_cast<const __nv_bfloat162*>(past + tile_offset(row, t * 8 + column));
-        const auto p1 = *reinterpret_cast<const __nv_bfloat162*>(past + tile_offset(row + 8, t * 8 + column));
-        float f0 = X[t][0] * __low2float(p0) + X[t][2] * __low2float(p1);
-        float f1 = X[t][1] * __high2float(p0) + X[t][3] * __high2float(p1);
+        float f0 = 0, f1 = 0;
+#pragma unroll
+        for (int part = kParts - 1; part >= 0; --part) {
+          const bf16* const at = past + part * kTileElements;
+          const auto p0 = *reinterpret_cast<const __nv_bfloat162*>(at + tile_offset(row, t * 8 + column));
+          const auto p1 = *reinterpret_cast<const __nv_bfloat162*>(at + tile_offset(row + 8, t * 8 + column));
+          f0 += X[t][0] * __low2float(p0) + X[t][2] * __low2float(p1);
+          f1 += X[t][1] * __high2float(p0) + X[t][3] * __high2float(p1);
+        }
 #pragma unroll
         for (int offset = 4; offset < 32; offset *= 2) {
           f0 += __shfl_xor_sync(~0u, f0, offset);
@@ -238,24 +265,18 @@ template <typename S, bool kReverse, bool kGrouped>
 void launch_walk(gsa_device& device, const StateWalk& a) {
   const int64_t blocks = a.N * a.H * (a.key.width + a.value.width) / kTile * S::kHalves;
   if (blocks == 0) return;
-  const auto kernel = walk_states_kernel<S, kReverse, kGrouped>;
-  constexpr int kBytes = state_shared_bytes<kReverse>();
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
-  kernel<<<static_cast<unsigned>(blocks), kStateThreads, kBytes, device.stream>>>(a);
-}
-
-int64_t table_places(const Dims& d, bool packed) {
-  return packed ? d.T / kC + d.N : d.B * ((d.T + kC - 1) / kC);
+  cuda::launch_blocks(device, walk_states_kernel<S, kReverse, kGrouped>, blocks, kStateThreads,
+                      state_shared_bytes<S, kReverse>(), a);
 }
 
 int64_t aligned(int64_t bytes) { return (bytes + 255) / 256 * 256; }
 
 }  // namespace
 
-ChunkScratch::ChunkScratch(gsa_device& device, const Dims& d, const slot_attention::Inputs& in)
+ChunkScratch::ChunkScratch(gsa_device& device, const Dims& d, const slot_attention::Inputs& in, bool exact)
     : memory(device, aligned(table_places(d, in.cu_seqlens != nullptr) * sizeof(Chunk)) +
                          aligned((d.N + 1) * sizeof(int32_t)) +
-                         aligned(d.B * d.T * d.H * slot_places(d.M) * sizeof(bf16)) +
+                         aligned(d.B * d.T * d.H * slot_places(d.M) * (exact ? 2 : 1) * sizeof(bf16)) +
                          table_places(d, in.cu_seqlens != nullptr) * d.H * slot_places(d.M) * sizeof(float)) {
   const int64_t places = table_places(d, in.cu_seqlens != nullptr);
   char* next = memory.as<char>();
@@ -264,21 +285,22 @@ ChunkScratch::ChunkScratch(gsa_device& device, const Dims& d, const slot_attenti
   first = reinterpret_cast<int32_t*>(next);
   next += aligned((d.N + 1) * sizeof(int32_t));
   s_to_end = reinterpret_cast<bf16*>(next);
-  decay = reinterpret_cast<float*>(next + aligned(d.B * d.T * d.H * slot_places(d.M) * sizeof(bf16)));
-  chunks = {table, first, places, s_to_end, decay, static_cast<int>(d.M)};
-  chunk_first_kernel<<<1, 1024, 0, device.stream>>>(in.cu_seqlens, d.T, d.N, first);
+  next += aligned(d.B * d.T * d.H * slot_places(d.M) * (exact ? 2 : 1) * sizeof(bf16));
+  decay = reinterpret_cast<float*>(next);
+  chunks = {table, first, places, s_to_end, decay, static_cast<int>(d.M), exact};
+  cuda::launch_blocks(device, chunk_first_kernel, 1, 1024, 0, in.cu_seqlens, d.T, d.N, first);
   if (places == 0) return;
-  chunk_table_kernel<<<static_cast<unsigned>((places + 255) / 256), 256, 0, device.stream>>>(
-      in.cu_seqlens, d.T, d.N, first, table, places);
-  with_slots(chunks.M, [&](auto slots) {
+  cuda::launch_blocks(device, chunk_table_kernel, (places + 255) / 256, 256, 0, in.cu_seqlens, d.T, d.N,
+                      first, table, places);
+  with_slots(chunks, [&](auto slots) {
     using S = decltype(slots);
-    chunk_gates_kernel<S><<<static_cast<unsigned>(places * d.H * S::kHalves), 256, 0, device.stream>>>(
-        table, in.s, in.g, d.H, s_to_end, decay, S{chunks.M});
+    cuda::launch_blocks(device, chunk_gates_kernel<S>, places * d.H * S::kHalves, 256, 0, table, in.s, in.g,
+                        d.H, s_to_end, decay, slots);
   });
 }
 
 void walk_states(gsa_device& device, const StateWalk& walk, bool reverse) {
-  with_slots(walk.chunks.M, [&](auto slots) {
+  with_slots(walk.chunks, [&](auto slots) {
     using S = decltype(slots);
     if (!reverse) return launch_walk<S, false, false>(device, walk);
     walk.G > 1 ? launch_walk<S, true, true>(device, walk) : launch_walk<S, true, false>(device, walk);

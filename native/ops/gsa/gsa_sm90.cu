@@ -1,6 +1,7 @@
 // Entry points of gated slot attention on CUDA: which path a call takes. FLASH_GSA_TRACE=1 in the environment
-// prints it; FLASH_GSA_SWEEP=1 lets the sweeps take every call whose shape they know, 0 none.
-// FLASH_GSA_LAYER=0 composes the layer form everywhere.
+// prints it; FLASH_GSA_SWEEP=1 lets the sweeps take every call whose shape they know, 0 none;
+// FLASH_GSA_EXACT=1 makes all calls of the tensor-core path exact, 0 none; FLASH_GSA_LAYER=0 composes the
+// layer form everywhere.
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -25,18 +26,40 @@ void trace(const char* op, const char* path, const Dims& d, int32_t dtype) {
                static_cast<long long>(d.V), static_cast<long long>(d.M), static_cast<long long>(d.N));
 }
 
-// Of calls that the sweeps could take, those for which they are the faster path, unless the environment says.
-bool sweep_wanted(const gsa_device& device, const Dims& d, const int32_t* cu_seqlens, bool backward,
-                  bool activates = false) {
-  static const char* const wanted = std::getenv("FLASH_GSA_SWEEP");
-  if (wanted && (wanted[0] == '0' || wanted[0] == '1')) return wanted[0] == '1';
-  return sweep_is_faster(device, d, cu_seqlens != nullptr, backward) &&
-         (!activates || layer_is_faster(device, d));
+// What the environment says, if it does.
+bool said(const char* wanted, bool otherwise) {
+  return wanted && (wanted[0] == '0' || wanted[0] == '1') ? wanted[0] == '1' : otherwise;
 }
 
-bool layer_wanted() {
+bool sweep_wanted(bool faster) {
+  static const char* const wanted = std::getenv("FLASH_GSA_SWEEP");
+  return said(wanted, faster);
+}
+
+enum class Path { kSweep, kFast, kExact, kGeneral };
+
+Path choose(const gsa_device& device, const char* op, const Dims& d, const int32_t* cu_seqlens, int32_t dtype,
+            bool backward) {
+  static const char* const exact = std::getenv("FLASH_GSA_EXACT");
+  const bool packed = cu_seqlens != nullptr;
+  Path path = Path::kGeneral;
+  if (sweep_takes(d, dtype) && sweep_wanted(sweep_is_faster(device, d, packed, backward)))
+    path = Path::kSweep;
+  else if (fast_takes(d, dtype))
+    path = said(exact, exact_costs_little(device, d, packed)) ? Path::kExact : Path::kFast;
+  static const char* const names[] = {"sweep", "tensor-core", "exact tensor-core", "general"};
+  trace(op, names[static_cast<int>(path)], d, dtype);
+  return path;
+}
+
+// Whether the sweeps take a layer with its activations: it is `possible`, and `faster` than composing it.
+bool layer_wanted(const gsa_device& device, const char* op, const Dims& d, int32_t dtype, bool possible,
+                  bool faster, bool backward, const int32_t* cu_seqlens) {
   static const char* const wanted = std::getenv("FLASH_GSA_LAYER");
-  return !wanted || wanted[0] != '0';
+  const bool sweep = said(wanted, true) && sweep_takes(d, dtype) && possible &&
+                     sweep_wanted(faster && sweep_is_faster(device, d, cu_seqlens != nullptr, backward));
+  trace(op, sweep ? "sweep" : "composed", d, dtype);
+  return sweep;
 }
 
 }  // namespace
@@ -45,27 +68,24 @@ bool layer_wanted() {
 namespace gsa::cuda {
 
 using slot_attention::Dims;
-using sm90::sweep_wanted;
-using sm90::trace;
+using sm90::Path;
 
 void gsa_chunk_fwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::ChunkFwd p = slot_attention::read_chunk_fwd(args, dtype);
-  const bool sweep = sm90::sweep_takes(p.dims, dtype) && sweep_wanted(device, p.dims, p.in.cu_seqlens, false),
-             fast = sm90::fast_takes(p.dims, dtype);
-  trace("gsa_chunk_fwd", sweep ? "sweep" : fast ? "tensor-core" : "general", p.dims, dtype);
-  if (sweep) return sm90::sweep_fwd(device, p);
-  fast ? sm90::fast_fwd(device, p) : sm90::general_fwd(device, p, dtype);
+  const Path path = sm90::choose(device, "gsa_chunk_fwd", p.dims, p.in.cu_seqlens, dtype, false);
+  if (path == Path::kSweep) return sm90::sweep_fwd(device, p);
+  if (path == Path::kGeneral) return sm90::general_fwd(device, p, dtype);
+  sm90::fast_fwd(device, p, path == Path::kExact);
 }
 
 void gsa_chunk_bwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::ChunkBwd p = slot_attention::read_chunk_bwd(args, dtype);
-  const bool sweep = sm90::sweep_takes(p.dims, dtype) && sweep_wanted(device, p.dims, p.in.cu_seqlens, true),
-             fast = sm90::fast_takes(p.dims, dtype);
-  trace("gsa_chunk_bwd", sweep ? "sweep" : fast ? "tensor-core" : "general", p.dims, dtype);
-  if (sweep) return sm90::sweep_bwd(device, p);
-  fast ? sm90::fast_bwd(device, p) : sm90::general_bwd(device, p, dtype);
+  const Path path = sm90::choose(device, "gsa_chunk_bwd", p.dims, p.in.cu_seqlens, dtype, true);
+  if (path == Path::kSweep) return sm90::sweep_bwd(device, p);
+  if (path == Path::kGeneral) return sm90::general_bwd(device, p, dtype);
+  sm90::fast_bwd(device, p, path == Path::kExact);
 }
 
 void gsa_inputs_fwd(gsa_device&, const Args&);
@@ -76,10 +96,9 @@ void gsa_layer_fwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::LayerFwd p = slot_attention::read_layer_fwd(args, dtype);
   const Dims& d = p.chunk.dims;
-  const bool sweep = sm90::layer_wanted() && sm90::sweep_takes(d, dtype) && sm90::sweep_takes_layer(p) &&
-                     sweep_wanted(device, d, nullptr, false, true);
-  trace("gsa_layer_fwd", sweep ? "sweep" : "composed", d, dtype);
-  if (sweep) return sm90::sweep_layer_fwd(device, p);
+  if (sm90::layer_wanted(device, "gsa_layer_fwd", d, dtype, sm90::sweep_takes_layer(p),
+                         sm90::layer_is_faster(device, d), false, nullptr))
+    return sm90::sweep_layer_fwd(device, p);
   slot_attention::compose_layer_fwd(device, args, gsa_inputs_fwd, gsa_chunk_fwd);
 }
 
@@ -89,10 +108,9 @@ void gsa_layer_bwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::LayerBwd p = slot_attention::read_layer_bwd(args, dtype);
   const Dims& d = p.chunk.dims;
-  const bool sweep = sm90::layer_wanted() && sm90::sweep_takes(d, dtype) && sm90::sweep_takes_layer(p) &&
-                     sweep_wanted(device, d, p.chunk.in.cu_seqlens, true);
-  trace("gsa_layer_bwd", sweep ? "sweep" : "composed", d, dtype);
-  if (sweep) return sm90::sweep_layer_bwd(device, p);
+  if (sm90::layer_wanted(device, "gsa_layer_bwd", d, dtype, sm90::sweep_takes_layer(p), true, true,
+                         p.chunk.in.cu_seqlens))
+    return sm90::sweep_layer_bwd(device, p);
   std::vector<std::unique_ptr<Scratch>> memory;
   slot_attention::compose_layer_bwd(device, args, p, gsa_chunk_bwd, gsa_inputs_bwd, [&](uint64_t bytes) {
     return memory.emplace_back(new Scratch(device, bytes))->as<void>();
@@ -104,7 +122,7 @@ void gsa_layer_bwd(gsa_device& device, const Args& args) {
 void gsa_recurrent(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::Recurrent p = slot_attention::read_recurrent(args, dtype);
-  trace("gsa_recurrent", "general", p.dims, dtype);
+  sm90::trace("gsa_recurrent", "general", p.dims, dtype);
   sm90::general_fwd(device, {p.dims, p.in, p.o, nullptr, p.hk_out, p.hv_out}, dtype);
 }
 

@@ -1,6 +1,7 @@
 // What happens between the 64 tokens of one chunk. Decays are products of exp(g) <= 1 that never leave their
 // direction, so no gate can overflow: pairs of tokens in different blocks of 16 meet on the tensor cores
-// through the border between their blocks, pairs inside a block are walked token by token in float32.
+// through the border between their blocks, pairs inside a block are walked token by token in float32; exact,
+// all pairs are.
 #pragma once
 
 #include "chunks_sm90.cuh"
@@ -18,9 +19,9 @@ struct Shape {
   static constexpr int kLd = kM + 4;      // floats between rows of a slot matrix in shared memory
   static constexpr int kShare = kM / 16;  // threads that share a row or column, 16 slots each
 };
-// Element offset of (row, slot) in such a matrix whose tiles are `tile` elements long.
+// Element offset of (row, slot) in such a matrix whose halves are `tile` elements long.
 template <typename S>
-__device__ __forceinline__ int slot_offset(int row, int slot, int tile = kTileElements) {
+__device__ __forceinline__ int slot_offset(int row, int slot, int tile = S::kParts * kTileElements) {
   if constexpr (S::kHalves == 1) return tile_offset(row, slot);
   return slot / kTile * tile + tile_offset(row, slot % kTile);
 }
@@ -53,6 +54,16 @@ struct Strengths {
     return row < slots.rows(rows, slot) ? *reinterpret_cast<const float4*>(first + row * stride + slot)
                                         : float4{};
   }
+};
+
+// Gates of the chunk in shared memory, and the write strengths as later blocks see them.
+template <typename S>
+struct Gates {
+  static constexpr int kM = S::kPlaces;
+  float e[kC][kM];                                          // exp(g); past the chunk's end 1
+  float block_decay[kBlocks][kM], from_start[kBlocks][kM];  // from_start: up to the start of a block
+  // For block I: s_j decayed to the start of I, j in earlier blocks. Exact, nobody needs it.
+  bf16 past[S::kExact ? 8 : S::kHalves * kTableRows * kTile];
 };
 
 // Sum of pairs j < i of earlier blocks: x [64, kLd] = from_start * x + a [i, j] past [j, m], relative to the
@@ -88,18 +99,31 @@ __device__ __forceinline__ void receive_blocks(const bf16* a, const bf16* past,
 }
 
 // Then the pairs of one block: x_i = r_i x_i + sum_{j <= i} a_ij s_j exp(g_{j+1} + ... + g_i), r the decay
-// from the block's start.
-template <typename S>
-__device__ __forceinline__ void receive_rows(const float* a, const Strengths<S>& s,
-                                             const float (*e)[S::kPlaces], float* x) {
+// from the block's start; of `kOwn` = false, the sum over j < i. Exact, x is relative to the chunk's start,
+// and earlier blocks are received here too.
+template <typename S, bool kOwn = true>
+__device__ __forceinline__ void receive_rows(const float* a, const Strengths<S>& s, const Gates<S>& gates,
+                                             float* x) {
   constexpr int kLd = Shape<S>::kLd;
   const BlockSlot<S> at;
   float sum[kBlock], step[kBlock], r = 1.0f;
+  if constexpr (S::kExact) {
+#pragma unroll
+    for (int i = 0; i < kBlock; ++i)
+      sum[i] = gates.from_start[at.block][at.slot] * x[at.row(i) * kLd + at.slot];
+    float later = 1.0f;
+    for (int j = at.block * kBlock - 1; j >= 0; --j) {
+      const float w = s.at(j, at.slot) * later;
+#pragma unroll
+      for (int i = 0; i < kBlock; ++i) sum[i] += a[at.row(i) * kScoreLd + j] * w;
+      later *= gates.e[j][at.slot];
+    }
+  }
 #pragma unroll
   for (int i = 0; i < kBlock; ++i) {
-    step[i] = e[at.row(i)][at.slot];
+    step[i] = gates.e[at.row(i)][at.slot];
     r *= step[i];
-    sum[i] = r * x[at.row(i) * kLd + at.slot];
+    sum[i] = r * (S::kExact ? sum[i] : x[at.row(i) * kLd + at.slot]);
   }
 #pragma unroll
   for (int j = 0; j < kBlock; ++j) {
@@ -107,7 +131,7 @@ __device__ __forceinline__ void receive_rows(const float* a, const Strengths<S>&
 #pragma unroll
     for (int i = j; i < kBlock; ++i) {
       if (i > j) w *= step[i];
-      sum[i] += a[at.row(i) * kScoreLd + at.row(j)] * w;
+      if (kOwn || i > j) sum[i] += a[at.row(i) * kScoreLd + at.row(j)] * w;
     }
   }
 #pragma unroll
@@ -132,22 +156,41 @@ __device__ __forceinline__ void decayed_tiles(const float* x, const float (*e)[S
   }
 }
 
-// weights [i, j] = sum_m x_im s_jm exp(G_im - G_jm) for j <= i, as a tile; blocks above the diagonal are not
-// written.
+// The second of the two alone, in place: its tiles lie where x was, which all threads must be done with.
 template <typename S>
-__device__ __forceinline__ void pair_weights(const float* x, const bf16* from_block, const bf16* past,
-                                             const Strengths<S>& s, const float (*e)[S::kPlaces],
-                                             bf16* weights) {
+__device__ __forceinline__ void decay_in_place(float* x, const Gates<S>& gates) {
+  constexpr int kLd = Shape<S>::kLd;
+  static_assert(S::kTiles * kTileElements * sizeof(bf16) <= kC * kLd * sizeof(float));
+  const BlockSlot<S> at;
+  float value[kBlock], r = gates.from_start[at.block][at.slot];
+#pragma unroll
+  for (int i = 0; i < kBlock; ++i) {
+    r *= gates.e[at.row(i)][at.slot];
+    value[i] = x[at.row(i) * kLd + at.slot] * r;
+  }
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < kBlock; ++i)
+    store_parts<S::kParts>(reinterpret_cast<bf16*>(x) + slot_offset<S>(at.row(i), at.slot), kTileElements,
+                           value[i]);
+}
+
+// weights [i, j] = sum_m x_im s_jm exp(G_im - G_jm) for j <= i, as a tile (of each part); blocks above the
+// diagonal are not written. Exact, from_block is not read.
+template <typename S>
+__device__ __forceinline__ void pair_weights(const float* x, const bf16* from_block, const Strengths<S>& s,
+                                             const Gates<S>& gates, bf16* weights) {
   constexpr int kM = S::kPlaces, kLd = Shape<S>::kLd, kShare = Shape<S>::kShare;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  if (warp < 6) {
+  if (!S::kExact && warp < 6) {
     const int I = warp < 1 ? 1 : warp < 3 ? 2 : 3, J = warp - (I * (I - 1)) / 2;
     float acc[2][4] = {};
 #pragma unroll
     for (int k = 0; k < kM; k += 16) {
       uint32_t fa[4], fb[4];
       load_a(fa, from_block + k / kTile * kTileElements, I * kBlock, k % kTile);
-      load_b(fb, past + k / kTile * (kTableRows * kTile) + rows_before(I) * kTile, J * kBlock, k % kTile);
+      load_b(fb, gates.past + k / kTile * (kTableRows * kTile) + rows_before(I) * kTile, J * kBlock,
+             k % kTile);
       mma(acc[0], fa, fb[0], fb[1]);
       mma(acc[1], fa, fb[2], fb[3]);
     }
@@ -159,7 +202,7 @@ __device__ __forceinline__ void pair_weights(const float* x, const bf16* from_bl
             weights + tile_offset(I * kBlock + lane / 4 + i * 8, J * kBlock + t * 8 + lane % 4 * 2)) =
             pack_bf16(acc[t][2 * i], acc[t][2 * i + 1]);
   }
-  // Inside a block: kShare threads share a column j, 16 slots each.
+  // Inside a block, or to the chunk's end: kShare threads share a column j, 16 slots each.
   const int block = threadIdx.x / (kBlock * kShare), j = threadIdx.x % (kBlock * kShare) / kShare,
             part = threadIdx.x % kShare;
   const auto four = [&](const float* row, int t) {
@@ -168,15 +211,16 @@ __device__ __forceinline__ void pair_weights(const float* x, const bf16* from_bl
   float4 w[4];
 #pragma unroll
   for (int t = 0; t < 4; ++t) w[t] = s.four(block * kBlock + j, (t * kShare + part) * 4);
+  const int rows = S::kExact ? kC - block * kBlock : kBlock;
 #pragma unroll 4
-  for (int i = 0; i < kBlock; ++i) {
+  for (int i = 0; i < rows; ++i) {
     const int row = block * kBlock + i;
     float sum = 0;
     if (i >= j) {
 #pragma unroll
       for (int t = 0; t < 4; ++t) {
         if (i > j) {
-          const float4 step = four(e[row], t);
+          const float4 step = four(gates.e[row], t);
           w[t].x *= step.x;
           w[t].y *= step.y;
           w[t].z *= step.z;
@@ -188,19 +232,9 @@ __device__ __forceinline__ void pair_weights(const float* x, const bf16* from_bl
     }
 #pragma unroll
     for (int offset = 1; offset < kShare; offset *= 2) sum += __shfl_xor_sync(~0u, sum, offset);
-    if (part == 0) weights[tile_offset(row, block * kBlock + j)] = __float2bfloat16_rn(sum);
+    if (part == 0) store_parts<S::kParts>(weights + tile_offset(row, block * kBlock + j), kTileElements, sum);
   }
 }
-
-// Gates of the chunk in shared memory, and the write strengths as later blocks see them.
-template <typename S>
-struct Gates {
-  static constexpr int kM = S::kPlaces;
-  float e[kC][kM];                                          // exp(g); past the chunk's end 1
-  float block_decay[kBlocks][kM], from_start[kBlocks][kM];  // from_start: up to the start of a block
-  bf16 past[S::kHalves * kTableRows *
-            kTile];  // for block I: s_j decayed to the start of I, j in earlier blocks
-};
 
 // Ends with a barrier.
 template <typename S>
@@ -228,7 +262,7 @@ __device__ __forceinline__ void load_gates(Gates<S>& x, const Chunk& chunk, cons
   x.from_start[at.block][at.slot] = start;
   float later = 1.0f;
 #pragma unroll
-  for (int i = kBlock - 1; i >= 0; --i) {
+  for (int i = kBlock - 1; i >= 0 && !S::kExact; --i) {
     float value = strength[i] * later;
     for (int I = at.block + 1; I < kBlocks; ++I) {
       x.past[rows_before(I) * kTile + slot_offset<S>(at.row(i), at.slot, kTableRows * kTile)] =

@@ -20,12 +20,16 @@ struct RowPass {
   bf16* out;
   float* ok;  // [rows, HQ, M] forward: written unless NULL; backward: read
   // Backward, written:
-  float *p, *dok;                 // [rows, HQ, places]
-  float* flow;                    // [rows, HQ, places] ok * dok + p * dp
-  bf16 *p_decayed, *dok_decayed;  // [rows, HQ, places] times the decay from the chunk's start (and out_scale)
-  bf16 *value_weights,
-      *key_weights;  // [chunks, HQ, 64, 64] weights with which row i reads row j; lower blocks only
+  float *p, *dok;  // [rows, HQ, places]
+  // [rows, HQ, places] ok * dok + p * dp; exact, with the parts of ok and dp that earlier rows wrote, for
+  // which it is read first: kPast leaves that part of ok there.
+  float* flow;
+  bf16 *p_decayed, *dok_decayed;  // [rows, HQ, kPitch] times the decay from the chunk's start (and out_scale)
+  // [chunks, HQ, kParts, 64, 64] weights with which row i reads row j; lower blocks only
+  bf16 *value_weights, *key_weights;
 };
-void launch_rows(gsa_device& device, const RowPass& pass, bool backward);
+// kPast, exact only: what row i reads from earlier rows, as forward, without what it wrote itself.
+enum class Rows { kForward, kBackward, kPast };
+void launch_rows(gsa_device& device, const RowPass& pass, Rows kind);
 
 }  // namespace gsa::sm90

@@ -6,6 +6,14 @@
 
 namespace gsa::cuda {
 
+// One block after another: memory that is `static` is shared memory.
+template <class... Arguments, class... Given>
+void launch_blocks(gsa_device&, void (*kernel)(Arguments...), int64_t blocks, int threads, int bytes,
+                   const Given&... a) {
+  for (int64_t block = 0; block < blocks; ++block)
+    emulator::launch(1, threads, 1, bytes, [&] { kernel(a...); }, static_cast<unsigned>(block));
+}
+
 template <int kCluster, class Arguments>
 int clusters_that_fit(gsa_device&, void (*)(Arguments), int, int) {
   return emulator::clusters_of_device;

@@ -137,4 +137,19 @@ inline void copy_commit() {}
 template <int kPending>
 void copy_wait() {}
 
+template <int kRows, int kThreads>
+void load_tile(bf16* tile, const bf16* global, int64_t stride, int rows) {
+  for (int i = 0; i < kRows * 8 / kThreads; ++i) {
+    const int part = threadIdx.x + i * kThreads, row = part >> 3, column = (part & 7) * 8;
+    copy_async(tile + tile_offset(row, column), row < rows ? global + row * stride + column : global, row < rows);
+  }
+}
+
+inline uint4 gather_eight(const uint32_t (&x)[4]) {
+  const int q = threadIdx.x & 3;
+  uint32_t r[4];
+  for (int s = 0; s < 4; ++s) r[s] = emulated_shuffle(x[q ^ s], s);
+  return {r[q], r[q ^ 1], r[q ^ 2], r[q ^ 3]};
+}
+
 }  // namespace gsa::sm90

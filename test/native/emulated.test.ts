@@ -1,0 +1,62 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import test from 'ava';
+
+const root = fileURLToPath(new URL('../../../', import.meta.url));
+const compiler = process.env.CXX ?? 'c++';
+
+/** Where cuda_bf16.h is: its arithmetic runs on the host too. */
+function toolkitHeaders(): string | undefined {
+  const folders = [process.env.CUDA_HOME, process.env.CUDA_PATH, '/usr/local/cuda'].flatMap((x) => x ?? []);
+  return folders.map((x) => join(x, 'include')).find((x) => existsSync(join(x, 'cuda_bf16.h')));
+}
+
+/** The kernels' sources beside the emulator's headers, under the names that the sources include. What to compile for
+ * `main`: the kernels in whose names `kind` is. */
+function layOut(folder: string, main: string, kind: string): string[] {
+  const ops = join(folder, 'native/ops/gsa');
+  mkdirSync(ops, { recursive: true });
+  cpSync(join(root, 'test/emulator'), folder, { recursive: true });
+  for (const name of ['sm90', 'cuda'])
+    cpSync(join(root, 'test/emulator', name), join(folder, 'native', name), { recursive: true });
+  cpSync(join(root, 'native/abi'), join(folder, 'native/abi'), { recursive: true });
+  for (const name of readdirSync(join(root, 'native/ops/gsa')))
+    if (!name.endsWith('.cc') && !name.endsWith('.md'))
+      cpSync(join(root, 'native/ops/gsa', name), join(ops, name));
+  const kernels = readdirSync(ops).filter((name) => name.endsWith('.cu') && name.includes(kind));
+  return ['emulator.cc', main, ...kernels.map((name) => join('native/ops/gsa', name))];
+}
+
+for (const [main, kind, title] of [
+  [
+    'sweeps.cc',
+    'sweep',
+    'sweep kernels, emulated on the CPU, against float64: K=V 64..512, T 0..1500, cut walks, documents, bfloat16',
+  ],
+  [
+    'fast.cc',
+    'fast',
+    'kernels of the tensor-core path, emulated on the CPU, against float64: exact and not, M 16..128, T 0..209, documents, bfloat16',
+  ],
+] as const)
+  test(title, (t) => {
+    const headers = toolkitHeaders();
+    const sources = existsSync(join(root, 'test/emulator'));
+    if (!sources || !headers || process.arch !== 'x64' || spawnSync(compiler, ['--version']).status !== 0) {
+      t.log('SKIPPED: needs a checkout, a C++ compiler and the headers of the CUDA toolkit, on x86-64');
+      return t.pass();
+    }
+    t.timeout(280_000);
+    const folder = mkdtempSync(join(tmpdir(), 'emulated-'));
+    t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+    const program = join(folder, 'program');
+    // Kernels read pairs of bfloat16 through other types, which nvcc allows.
+    const flags = ['-std=c++17', '-O1', '-fno-strict-aliasing', '-w', `-I${headers}`, '-I.', '-x', 'c++'];
+    execFileSync(compiler, [...flags, ...layOut(folder, main, kind), '-o', program], { cwd: folder });
+    const run = spawnSync(program, { encoding: 'utf8' });
+    t.log(run.stdout);
+    t.is(run.status, 0, run.stdout);
+  });
