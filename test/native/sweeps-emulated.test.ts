@@ -29,7 +29,7 @@ function layOut(folder: string): string[] {
   return ['emulator.cc', 'sweeps.cc', ...kernels.map((name) => join('native/ops/gsa', name))];
 }
 
-test('sweep kernels, emulated on the CPU, against float64: K=V 64..512, T 0..1500, cut walks, documents, bfloat16', (t) => {
+test('sweep kernels, emulated on the CPU, against float64: K=V 64..512, M 64 and 128, T 0..1500, cut walks, documents, bfloat16', (t) => {
   const headers = toolkitHeaders();
   const sources = existsSync(join(root, 'test/emulator'));
   if (!sources || !headers || process.arch !== 'x64' || spawnSync(compiler, ['--version']).status !== 0) {

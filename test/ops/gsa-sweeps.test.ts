@@ -37,6 +37,7 @@ for (const [wanted, path] of [
       t.is(run.status, 0, run.stdout.slice(-4000));
       t.true(taken(path!) > 0, `no call took the ${path} path`);
       if (wanted === '0') t.is(taken('sweep'), 0);
+      else for (const M of [64, 128]) t.regex(log, new RegExp(`sweep path, bfloat16.* M ${M} `));
       // Other numbers of slots than 64 are never a reason for the general path.
       for (const M of [16, 20, 32, 128]) t.regex(log, new RegExp(`tensor-core path, bfloat16.* M ${M} `));
     });

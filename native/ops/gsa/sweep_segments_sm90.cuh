@@ -32,12 +32,12 @@ struct SegmentPass {
 
 // How many clusters share the line, where `fit` run at once, and whether states have to be computed before:
 // for packed documents, whose lengths the host does not know, and where walks would leave a third of the
-// clusters without work. Others hand their states over.
+// clusters without work. Others, and all where `segments` is false, hand their states over.
 struct Cuts {
   int clusters;
   bool segments;
 };
-Cuts cut_line(const Walks& walks, int fit);
+Cuts cut_line(const Walks& walks, int fit, bool segments);
 
 // kReverse: the sweep against time, both of whose states are the same.
 template <bool kReverse>
