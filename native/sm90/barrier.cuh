@@ -51,11 +51,19 @@ __device__ __forceinline__ void load_box(bf16* to, const TensorMap& map, int col
 }
 
 // The way back. What the block wrote has to be published before; one thread stores, commits, and waits until
-// its stores have read shared memory, or are done, before that is written again or the block ends.
+// its stores have read shared memory, or are done, before that is written again or the block ends. kAdds: to
+// what is there.
+template <bool kAdds>
 __device__ __forceinline__ void store_box(const TensorMap& map, int column, int row, const bf16* from) {
-  asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];" ::"l"(&map),
-               "r"(column), "r"(row), "r"(shared_address(from))
-               : "memory");
+  if constexpr (kAdds)
+    asm volatile(
+        "cp.reduce.async.bulk.tensor.2d.global.shared::cta.add.bulk_group [%0, {%1, %2}], [%3];" ::"l"(&map),
+        "r"(column), "r"(row), "r"(shared_address(from))
+        : "memory");
+  else
+    asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];" ::"l"(&map),
+                 "r"(column), "r"(row), "r"(shared_address(from))
+                 : "memory");
 }
 __device__ __forceinline__ void commit_stores() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
 __device__ __forceinline__ void wait_stores_read() {
@@ -77,6 +85,13 @@ __device__ __forceinline__ void store_async(uint32_t address, uint32_t barrier, 
   asm volatile(
       "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(address), "r"(x),
       "r"(barrier)
+      : "memory");
+}
+__device__ __forceinline__ void store_async(uint32_t address, uint32_t barrier, const uint2& x) {
+  asm volatile(
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.b32 [%0], {%1, %2}, [%3];" ::"r"(
+          address),
+      "r"(x.x), "r"(x.y), "r"(barrier)
       : "memory");
 }
 __device__ __forceinline__ void store_async(uint32_t address, uint32_t barrier, const uint4& x) {

@@ -43,6 +43,8 @@ const cases = [
     scale: 0.125,
   }),
   gsaCase({ T: 150, K: 64, V: 64, M: 128, gate: 'mixed', states: true, scale: 0.125 }),
+  gsaCase({ B: 2, T: 97, HQ: 2, H: 2, K: 128, V: 128, M: 128, states: true, scale: 0.125 }),
+  gsaCase({ T: 130, HQ: 2, H: 2, K: 256, V: 256, M: 128, gate: 5, states: true, scale: 0.0625 }),
 ];
 
 function rounded(x: GsaInputs): GsaInputs {

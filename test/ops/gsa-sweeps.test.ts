@@ -40,6 +40,8 @@ for (const { environment, path } of [
       t.is(run.status, 0, run.stdout.slice(-4000));
       t.true(taken(path) > 0, `no call took the ${path} path`);
       if (environment.FLASH_GSA_SWEEP === '0') t.is(taken('sweep'), 0);
+      if (environment.FLASH_GSA_SWEEP === '1')
+        for (const M of [64, 128]) t.regex(log, new RegExp(`sweep path, bfloat16.* M ${M} `));
       if (environment.FLASH_GSA_EXACT === '0') t.is(taken('exact tensor-core'), 0);
       // Other numbers of slots than 64 are never a reason for the general path.
       for (const M of [16, 20, 32, 128]) t.regex(log, new RegExp(`tensor-core path, bfloat16.* M ${M} `));

@@ -175,6 +175,15 @@ def cases(small):
         yield f'M={M} K=V=512 states', dict(B=1, T=150, HQ=2, H=2, K=512, V=512, M=M, states=True, key_state=0.3)
         yield f'M={M} gqa', dict(B=2, T=100, HQ=6, H=2, K=128, V=192, M=M, states=True, key_state=0.3)
         yield f'M={M} varlen gqa', dict(B=1, T=209, HQ=4, H=2, K=64, V=64, M=M, cu=ragged, states=True, key_state=0.3)
+    for K in (64, 128, 256, 512):
+        for T in (1, 31, 33, 64, 65, 200):
+            yield f'M=128 K=V={K} T={T}', dict(B=2, T=T, HQ=2, H=2, K=K, V=K, M=128, states=T % 2 == 1, key_state=0.3)
+        yield f'M=128 K=V={K} documents', dict(B=1, T=209, HQ=2, H=2, K=K, V=K, M=128, cu=ragged, states=True, key_state=0.3)
+    for gates in ('zero', 'forget', 'mixed', 'span5', 'span20', 'span0.5'):
+        for K in (128, 512):
+            yield f'M=128 K=V={K} {gates}', dict(B=1, T=160, HQ=2, H=2, K=K, V=K, M=128, gates=gates, states=True, key_state=0.3)
+    yield 'M=128 K=V=512 40 walks', dict(B=10, T=150, HQ=4, H=4, K=512, V=512, M=128, states=True, key_state=0.3)
+    yield 'M=128 K=V=256 100 walks', dict(B=25, T=70, HQ=4, H=4, K=256, V=256, M=128, states=True, key_state=0.3)
     for M in (4, 48, 60):
         yield f'M={M} gqa states', dict(B=1, T=130, HQ=2, H=1, K=64, V=128, M=M, states=True, key_state=0.3)
 
@@ -215,7 +224,8 @@ def check_repeats(ops, n):
     global failures
     for label, shape in (('T 1000 K=V=128', dict(B=2, T=1000, HQ=2, H=2, K=128, V=128, M=64)),
                          ('gqa of 4, K=V=256', dict(B=3, T=300, HQ=8, H=2, K=256, V=256, M=64)),
-                         *((f'M={M}', dict(B=2, T=1000, HQ=2, H=2, K=128, V=128, M=M)) for M in (128, 16))):
+                         *((f'M={M}', dict(B=2, T=1000, HQ=2, H=2, K=128, V=128, M=M)) for M in (128, 16)),
+                         ('M=128 K=V=512', dict(B=10, T=150, HQ=4, H=4, K=512, V=512, M=128))):
         x, up = draw(dtype=torch.bfloat16, states=True, **shape)
         first, same = None, True
         for i in range(n):

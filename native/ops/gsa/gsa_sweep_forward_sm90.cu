@@ -1,6 +1,8 @@
 // The sweep in the direction of time. Step i of a block: the slot role prepares the gates of step i, the `in`
 // role contracts the rows of step i - 1, the slot role finishes the logits of step i - 2, the `out` role
 // makes the outputs of step i - 3.
+//
+// kHalves = 2: 128 slots, whose halves have kCluster blocks each (sweep_halves_sm90.cuh).
 #include "sweep_forward_slots_sm90.cuh"
 #include "sweep_forward_sm90.cuh"
 #include "sweep_launch_sm90.cuh"
@@ -8,7 +10,18 @@
 namespace gsa::sm90 {
 namespace {
 
-template <int kIn, int kOut>
+// What is rarely needed, in one place. 128 slots have no layer form, and no room for it.
+template <bool kLayers, int kOut>
+union Rare {
+  ExactWork exact;
+  alignas(1024) bf16 raw[kOut / kTile * kStepTile];  // layer form (sweep_slope_sm90.cuh)
+};
+template <int kOut>
+union Rare<false, kOut> {
+  ExactWork exact;
+};
+
+template <bool kLayers, int kIn, int kOut>
 struct Shared {
   bf16 reading[2][kIn / kTile * kStepTile];
   bf16 writing[2][kIn / kTile * kStepTile];
@@ -20,16 +33,20 @@ struct Shared {
   float decay[4][kSubs][kSlots];          // of each 16 rows
   float partial[2][kSubs][kPartial];      // [.., owned block * kCluster + source, ..]
   float pairs[2][kSubs][kPairs];
-  union {
-    ExactWork exact;
-    alignas(1024) bf16 raw[kOut / kTile * kStepTile];  // layer form (sweep_slope_sm90.cuh)
-  };
+  Rare<kLayers, kOut> rare;
   uint64_t rows_ready[2], values_ready[2], strengths_ready[4], partial_ready[2], slots_ready[2], raw_ready;
   uint64_t rows_active[2], values_active[2];  // layer form (sweep_activate_sm90.cuh)
 };
 
 template <int kIn, int kOut>
-__device__ __forceinline__ void start_barriers(Shared<kIn, kOut>& x) {
+struct SharedOfHalf : Shared<false, kIn, kOut> {
+  HalvesWork<kOut> halves;
+};
+template <int kHalves, int kIn, int kOut>
+using Memory = std::conditional_t<kHalves == 1, Shared<true, kIn, kOut>, SharedOfHalf<kIn, kOut>>;
+
+template <bool kBackward, int kHalves, int kIn, int kOut>
+__device__ __forceinline__ void start_barriers(Memory<kHalves, kIn, kOut>& x) {
   for (int i = 0; i < 2; ++i) {
     init_barrier(&x.rows_ready[i]);
     init_barrier(&x.values_ready[i]);
@@ -45,32 +62,39 @@ __device__ __forceinline__ void start_barriers(Shared<kIn, kOut>& x) {
     expect_bytes(&x.strengths_ready[i], kTileBytes + kDecayBytes);
   }
   init_barrier(&x.raw_ready);
+  if constexpr (kHalves == 2) start_halves<kBackward>(x.halves);
   publish_barriers();
 }
 
-// The cluster's walks, and which block of the cluster this is.
-template <int kCluster>
-struct Place {
+// The cluster's walks, and which block of the cluster this is: which half of the slots and block of that.
+template <int kHalves, int kCluster>
+struct Place : Half<kHalves> {
+  static constexpr int kBlocks = kHalves * kCluster, kSlotsOfHead = kHalves * kSlots;
   Line line;
   int cluster, rank;
   __device__ explicit Place(const ForwardSweep& a)
-      : line(a.line, blockIdx.x / kCluster), cluster(blockIdx.x / kCluster), rank(cluster_rank<kCluster>()) {}
+      : Half<kHalves>(kHalves == 1 ? 0 : uniform(cluster_rank<kBlocks>()) / kCluster),
+        line(a.line, blockIdx.x / kBlocks),
+        cluster(blockIdx.x / kBlocks),
+        rank(kHalves == 1 ? cluster_rank<kBlocks>() : uniform(cluster_rank<kBlocks>()) % kCluster) {}
+  __device__ int partner() const { return (1 - this->half) * kCluster + rank; }
   __device__ Ends ends(const ForwardSweep& a) const {
-    return {a.ends, a.hand_over, a.H, cluster, rank, kCluster};
+    return {a.ends, a.hand_over, a.H, cluster, this->half * kCluster + rank, kBlocks};
   }
 };
 
 // Where the states of a block after a step are stored; the query heads of a group have the same.
-template <bool kGrouped, int kCluster, int kIn, int kOut>
-__device__ __forceinline__ bf16* anchor(const ForwardSweep& a, const Place<kCluster>& at, const Location& x) {
+template <bool kGrouped, int kIn, int kOut, int kHalves, int kCluster>
+__device__ __forceinline__ bf16* anchor(const ForwardSweep& a, const Place<kHalves, kCluster>& at,
+                                        const Location& x) {
   const int64_t n = first_anchor(x.row - x.chunk * kStep, x.sequence) + x.chunk;
   const int64_t place = kGrouped ? n * a.H + x.kv_head : n * a.HQ + x.head;
-  return a.anchors + (place * kCluster + at.rank) * anchor_elements(kIn, kOut);
+  return a.anchors + (place * at.kBlocks + at.half * kCluster + at.rank) * anchor_elements(kIn, kOut);
 }
 
-template <bool kBackward, bool kGrouped, bool kLayer, int kCluster, int kIn, int kOut>
-__device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>& x,
-                                        const Place<kCluster>& at, int thread) {
+template <bool kBackward, bool kGrouped, bool kLayer, int kHalves, int kCluster, int kIn, int kOut>
+__device__ __forceinline__ void in_role(const ForwardSweep& a, Memory<kHalves, kIn, kOut>& x,
+                                        const Place<kHalves, kCluster>& at, int thread) {
   constexpr int kElements = (kIn + kOut) * kSlots, kOwned = kSubs / kCluster;
   const int warp = thread / 32, first = at.rank * kIn, n = uniform(at.line.steps);
   Cursor<false> next(at.line);
@@ -85,7 +109,7 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>
   };
   InState<kIn> state;
   if (n > 0) load(0);
-  const Steps<kCluster> steps;
+  const Steps<kHalves * kCluster> steps;
   for (int step = 0; step < n + 3; ++step) {
     const int i = step - 1;
     if (i >= 0 && i < n) {
@@ -115,15 +139,15 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>
         state.start(q, k, {strengths, decays, sub, thread}, sub, out);
         pairs.add(q, k, warp, sub, thread % 32);
         state.answered(out);
-        send_partial<kCluster>(out, x.partial[i % 2][sub % kOwned * kCluster + at.rank], ready, sub / kOwned,
-                               thread);
+        send_partial<kCluster>(out, x.partial[i % 2][sub % kOwned * kCluster + at.rank], ready,
+                               at.half * kCluster + sub / kOwned, thread);
         state.settle();
       }
       steps.read();
-      pairs.template send<kCluster>(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready, warp / kOwned,
-                                    thread % 32);
+      pairs.template send<kCluster>(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready,
+                                    at.half * kCluster + warp / kOwned, thread % 32);
       if (kBackward && (!kGrouped || uniform(here.head == here.kv_head * a.group)))
-        store_anchor(state, anchor<kGrouped, kCluster, kIn, kOut>(a, at, here), thread);
+        store_anchor(state, anchor<kGrouped, kIn, kOut>(a, at, here), thread);
       if (uniform(here.step + 1 == here.stop))
         end_piece<kInBarrier>(state, at.ends(a), here, kElements, 0, 0, thread,
                               here.head == here.kv_head * a.group);
@@ -136,9 +160,9 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Shared<kIn, kOut>
   steps.end();
 }
 
-template <bool kBackward, bool kGrouped, bool kLayer, int kCluster, int kIn, int kOut>
-__device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut>& x,
-                                         const Place<kCluster>& at, int thread) {
+template <bool kBackward, bool kGrouped, bool kLayer, int kHalves, int kCluster, int kIn, int kOut>
+__device__ __forceinline__ void out_role(const ForwardSweep& a, Memory<kHalves, kIn, kOut>& x,
+                                         const Place<kHalves, kCluster>& at, int thread) {
   constexpr int kGroups = OutState<kOut>::kGroups, kElements = (kIn + kOut) * kSlots;
   const int first = at.rank * kOut, n = uniform(at.line.steps);
   constexpr bool kSlopes = kLayer && kBackward;
@@ -153,13 +177,16 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
                     ready);
   };
   const auto load_raw = [&] {
-    if (!kSlopes || thread != 0) return;
-    expect_bytes(&x.raw_ready, kOut / kTile * kTileBytes);
-    load_step<kOut>(x.raw, a.slope.map, next.here.head * a.out_width + first, next.here.row, &x.raw_ready);
+    if constexpr (kSlopes) {
+      if (thread != 0) return;
+      expect_bytes(&x.raw_ready, kOut / kTile * kTileBytes);
+      load_step<kOut>(x.rare.raw, a.slope.map, next.here.head * a.out_width + first, next.here.row,
+                      &x.raw_ready);
+    }
   };
   OutState<kOut> state;
   if (n > 0) load(0), load_raw();
-  const Steps<kCluster> steps;
+  const Steps<kHalves * kCluster> steps;
   for (int step = 0; step < n + 3; ++step) {
     const int i = step - 3;
     if (i >= 0 && i < n) {
@@ -188,17 +215,22 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
                     thread, acc);
         if (sub == 1 && i + 1 < n) load(i + 1);
         state.answered(acc);
-        if constexpr (kSlopes) scale_by_slopes<kGroups>(acc, x.raw, sub, thread);
+        if constexpr (kSlopes) scale_by_slopes<kGroups>(acc, x.rare.raw, sub, thread);
         stage_rows<kGroups>(acc, v, sub, thread);
+        if constexpr (kHalves == 2) send_outputs<kGroups>(v, x.halves, at.half, at.partner(), sub, thread);
         state.settle();
       }
-      store_step<kOutBarrier, kGroups>(v, a.out_map, here.head * a.out_width + first, here.row,
-                                       a.out + here.row * stride + here.head * a.out_width + first, stride,
-                                       rows, thread);
+      constexpr int kRows = kStep / kHalves;  // that the block finishes
+      const int past = at.half * kRows;
+      if constexpr (kHalves == 2) add_outputs<kGroups>(v, x.halves, at.half, i, thread);
+      store_step<kOutBarrier, kGroups, kRows>(
+          v + past * kTile, a.out_map, here.head * a.out_width + first, here.row + past,
+          a.out + (here.row + past) * stride + here.head * a.out_width + first, stride,
+          kHalves == 1 ? rows : min(rows - past, kRows), thread);
       if (i + 1 < n) load_raw();
       steps.read();
       if (kBackward && (!kGrouped || uniform(here.head == here.kv_head * a.group)))
-        store_anchor(state, anchor<kGrouped, kCluster, kIn, kOut>(a, at, here) + kIn * kSlots, thread);
+        store_anchor(state, anchor<kGrouped, kIn, kOut>(a, at, here) + kIn * kSlots, thread);
       if (uniform(here.step + 1 == here.stop))
         end_piece<kOutBarrier>(state, at.ends(a), here, kElements, kIn * kSlots, 1, thread,
                                here.head == here.kv_head * a.group);
@@ -212,22 +244,23 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Shared<kIn, kOut
   if (thread == 0) wait_stores();
 }
 
-template <bool kBackward, bool kLayer, int kCluster, int kIn, int kOut>
-__device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOut>& x,
-                                          const Place<kCluster>& at, int thread) {
+template <bool kBackward, bool kLayer, int kHalves, int kCluster, int kIn, int kOut>
+__device__ __forceinline__ void slot_role(const ForwardSweep& a, Memory<kHalves, kIn, kOut>& x,
+                                          const Place<kHalves, kCluster>& at, int thread) {
   constexpr int kOwned = kSubs / kCluster;
   // With one block of rows a step, its decays stay in registers until its logits come, two steps later; with
   // more they are made again.
   constexpr bool kKeep = kOwned == 1;
-  const FragmentPlace place(thread);
-  const SlotBlock<kBackward, kCluster> block{
-      a, x.work, kLayer && kBackward ? a.slope.exact[blockIdx.x] : x.exact, place};
+  const FragmentPlace place(thread, at.half * kCluster);
+  const SlotBlock<kBackward, kHalves, kCluster> block{
+      a, x.work, kLayer && kBackward ? a.slope.exact[blockIdx.x] : x.rare.exact, place};
   const int n = uniform(at.line.steps);
   // The block of rows `own` of a step that this block of threads has.
   const auto rows_of_block = [&](const Location& to, int own, int64_t heads, int64_t head) {
     const int past = (at.rank * kOwned + own) * kSub;
-    return RowBlock{(int64_t{to.row + past} * heads + head) * kSlots, static_cast<unsigned>(heads) * kSlots,
-                    min(max(to.rows - past, 0), kSub)};
+    return RowBlock{(int64_t{to.row + past} * heads + head) * at.kSlotsOfHead + at.half * kSlots,
+                    static_cast<unsigned>(heads) * at.kSlotsOfHead, min(max(to.rows - past, 0), kSub),
+                    at.kSlotsOfHead};
   };
   Cursor<false> starting(at.line), ending(at.line);
   Decayed newer, older;
@@ -246,7 +279,7 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
   const auto load_ok = [&](int own) {
     if constexpr (kBackward) saved.load(a, rows_of_block(ending.here, own, a.HQ, ending.here.head), place);
   };
-  const Steps<kCluster> steps;
+  const Steps<kHalves * kCluster> steps;
   // What the next block of rows needs is loaded as soon as the registers are free.
   if (n > 0) {
     load_new(0);
@@ -265,6 +298,10 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
 #pragma unroll 1
     for (int own = 0; own < kOwned; ++own) {
       const int sub = at.rank * kOwned + own;
+      const auto send_gates = [&](const GateSums& sums) {
+        block.send_gates(sums, new_s, x.strengths[step % 4] + sub * kSubTile, x.decay[step % 4][sub],
+                         &x.strengths_ready[step % 4]);
+      };
       if (ends) {
         const RowBlock gates = rows_of_block(ending.here, own, a.H, ending.here.kv_head),
                        rows = rows_of_block(ending.here, own, a.HQ, ending.here.head);
@@ -276,7 +313,16 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
         Fragment z;
         block.read_rows(older, x.partial[c % 2][own * kCluster], x.pairs[c % 2][own * kCluster], gates, z);
         if (own + 1 == kOwned) steps.read();
-        block.answer_rows(z, saved, rows);
+        if constexpr (kHalves == 2) {
+          const auto meanwhile = [&] {
+            if (starts) send_gates(GateSums(new_g, place));
+          };
+          block.answer_rows(z, saved, rows,
+                            OtherHalf<2, kBackward, decltype(meanwhile)>{x.halves.rows, at.partner(),
+                                                                         c * kOwned + own, meanwhile});
+        } else {
+          block.answer_rows(z, saved, rows, OtherHalf<1, kBackward, int>{});
+        }
         if constexpr (kBackward) {
           store_fragment(z, a.dok, rows, place);
           store_fragment(saved.ok, a.flow, rows, place);
@@ -288,8 +334,7 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
       if constexpr (kKeep) older = newer;
       if (starts) {
         const GateSums sums(new_g, place);
-        block.send_gates(sums, new_s, x.strengths[step % 4] + sub * kSubTile, x.decay[step % 4][sub],
-                         &x.strengths_ready[step % 4]);
+        if (kHalves == 1 || !ends) send_gates(sums);
         if constexpr (kKeep) newer = Decayed(sums, new_s);
         if (own + 1 == kOwned) starting.advance();
       }
@@ -304,8 +349,8 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Shared<kIn, kOu
 // Makes the rows of a step while the in role reads those of the step before, and the values while the out
 // role does.
 template <int kCluster, int kIn, int kOut>
-__device__ __forceinline__ void activate_role(const ForwardSweep& a, Shared<kIn, kOut>& x,
-                                              const Place<kCluster>& at, int thread) {
+__device__ __forceinline__ void activate_role(const ForwardSweep& a, Memory<1, kIn, kOut>& x,
+                                              const Place<1, kCluster>& at, int thread) {
   const int n = uniform(at.line.steps);
   Cursor<false> rows(at.line), values(at.line);
   const Steps<kCluster> steps;
@@ -340,16 +385,17 @@ __device__ __forceinline__ void activate_role(const ForwardSweep& a, Shared<kIn,
 template <bool kBackward, bool kLayer>
 constexpr int kThreads = kLayer && !kBackward ? kSweepThreads + kRole : kSweepThreads;
 
-template <bool kBackward, bool kGrouped, bool kLayer, int kCluster, int kIn, int kOut>
+template <bool kBackward, bool kGrouped, bool kLayer, int kHalves, int kCluster, int kIn, int kOut>
 __global__ void __launch_bounds__((kThreads<kBackward, kLayer>), 1)
     forward_sweep_kernel(const __grid_constant__ ForwardSweep a) {
-  if (kCluster == 1 && blockIdx.x >= a.clusters) return;
-  auto& x = *reinterpret_cast<Shared<kIn, kOut>*>(block_memory());
-  const Place<kCluster> at(a);
+  if (kHalves * kCluster == 1 && blockIdx.x >= a.clusters) return;
+  auto& x = *reinterpret_cast<Memory<kHalves, kIn, kOut>*>(block_memory());
+  const Place<kHalves, kCluster> at(a);
   // From one lane, so that the compiler sees whole warps take a branch: products of warpgroups need it.
   const int role = __shfl_sync(~0u, threadIdx.x / kRole, 0), thread = threadIdx.x % kRole;
-  if (threadIdx.x == 0) start_barriers(x);
-  cluster_sync<kCluster>();  // every block runs, its barriers with it, before any stores into another
+  if (threadIdx.x == 0) start_barriers<kBackward, kHalves, kIn, kOut>(x);
+  cluster_sync<kHalves *
+               kCluster>();  // every block runs, its barriers with it, before any stores into another
   if constexpr (kLayer && !kBackward) {
     if (role == 3) {
       fewer_registers<kActivateRegisters>();
@@ -358,17 +404,17 @@ __global__ void __launch_bounds__((kThreads<kBackward, kLayer>), 1)
     more_registers<kOtherRegisters>();
   }
   if (role == 0) {
-    in_role<kBackward, kGrouped, kLayer, kCluster, kIn, kOut>(a, x, at, thread);
+    in_role<kBackward, kGrouped, kLayer, kHalves, kCluster, kIn, kOut>(a, x, at, thread);
   } else if (role == 1) {
-    out_role<kBackward, kGrouped, kLayer, kCluster, kIn, kOut>(a, x, at, thread);
+    out_role<kBackward, kGrouped, kLayer, kHalves, kCluster, kIn, kOut>(a, x, at, thread);
   } else {
-    slot_role<kBackward, kLayer, kCluster, kIn, kOut>(a, x, at, thread);
+    slot_role<kBackward, kLayer, kHalves, kCluster, kIn, kOut>(a, x, at, thread);
   }
 }
 
-template <bool kBackward, bool kGrouped, bool kLayer, int kCluster, int kIn, int kOut>
+template <bool kBackward, bool kGrouped, bool kLayer, int kHalves, int kCluster, int kIn, int kOut>
 void launch(gsa_device& device, ForwardSweep& a) {
-  constexpr int kBytes = sizeof(Shared<kIn, kOut>);
+  constexpr int kBytes = sizeof(Memory<kHalves, kIn, kOut>);
   static_assert(kBytes <= 227 * 1024, "a block must fit a multiprocessor");
   SegmentPass pass{{a.documents, a.T, a.N, a.HQ, a.group},
                    a.H,
@@ -380,24 +426,23 @@ void launch(gsa_device& device, ForwardSweep& a) {
                    a.values_map,
                    a.in_width,
                    a.out_width,
-                   a.ends,
-                   !kLayer || kBackward};
+                   a.ends};
   const cuda::Scratch exact(device, kLayer && kBackward ? device.multiprocessors * sizeof(ExactWork) : 0);
   a.slope.exact = exact.as<ExactWork>();
-  launch_sweep<false, kCluster, kThreads<kBackward, kLayer>>(
-      device, forward_sweep_kernel<kBackward, kGrouped, kLayer, kCluster, kIn, kOut>, kBytes,
-      (kIn + kOut) * kSlots, a, pass);
+  launch_sweep<false, kHalves * kCluster, kThreads<kBackward, kLayer>>(
+      device, forward_sweep_kernel<kBackward, kGrouped, kLayer, kHalves, kCluster, kIn, kOut>, kBytes,
+      (kIn + kOut) * kSlots, kHalves == 1 && (kBackward || !kLayer), a, pass);
 }
 
 // `kGrouped`: backward, for fewer key/value heads than query heads. `kLayer`: for as many, of raw
-// projections; backward: with dq the gradient of one.
-template <bool kBackward, bool kGrouped, bool kLayer>
+// projections; backward: with dq the gradient of one. `kHalves`: 2 for 128 slots, without either.
+template <bool kBackward, bool kGrouped, bool kLayer, int kHalves>
 void launch_direction(gsa_device& device, ForwardSweep& a) {
   const int64_t in = a.in_width, out = a.out_width;
-  if (in == 512 && out == 512) return launch<kBackward, kGrouped, kLayer, 4, 128, 128>(device, a);
-  if (in == 256 && out == 256) return launch<kBackward, kGrouped, kLayer, 2, 128, 128>(device, a);
-  if (in == 128 && out == 128) return launch<kBackward, kGrouped, kLayer, 1, 128, 128>(device, a);
-  if (in == 64 && out == 64) return launch<kBackward, kGrouped, kLayer, 1, 64, 64>(device, a);
+  if (in == 512 && out == 512) return launch<kBackward, kGrouped, kLayer, kHalves, 4, 128, 128>(device, a);
+  if (in == 256 && out == 256) return launch<kBackward, kGrouped, kLayer, kHalves, 2, 128, 128>(device, a);
+  if (in == 128 && out == 128) return launch<kBackward, kGrouped, kLayer, kHalves, 1, 128, 128>(device, a);
+  if (in == 64 && out == 64) return launch<kBackward, kGrouped, kLayer, kHalves, 1, 64, 64>(device, a);
   fail(GSA_INTERNAL, "No sweep for widths %lld and %lld", static_cast<long long>(in),
        static_cast<long long>(out));
 }
@@ -411,13 +456,16 @@ void launch_forward_sweep(gsa_device& device, const ForwardSweep& sweep, bool ba
   a.in_read_map = cuda::tensor_map(a.in_read, a.rows, a.HQ * a.in_width, kStep, raw);
   a.in_write_map = cuda::tensor_map(a.in_write, a.rows, a.H * a.in_width, kStep, raw);
   a.values_map = cuda::tensor_map(a.values, a.rows, a.H * a.out_width, kStep, raw);
-  a.out_map = cuda::tensor_map(a.out, a.rows, a.HQ * a.out_width, kStep, a.slope.stride);
-  if (!backward && raw) return launch_direction<false, false, true>(device, a);
-  if (!backward) return launch_direction<false, false, false>(device, a);
-  if (a.HQ != a.H) return launch_direction<true, true, false>(device, a);
-  if (!a.slope.raw) return launch_direction<true, false, false>(device, a);
+  a.out_map = cuda::tensor_map(a.out, a.rows, a.HQ * a.out_width, kStep / a.halves, a.slope.stride);
+  if (a.halves == 2)
+    return backward ? launch_direction<true, false, false, 2>(device, a)
+                    : launch_direction<false, false, false, 2>(device, a);
+  if (!backward && raw) return launch_direction<false, false, true, 1>(device, a);
+  if (!backward) return launch_direction<false, false, false, 1>(device, a);
+  if (a.HQ != a.H) return launch_direction<true, true, false, 1>(device, a);
+  if (!a.slope.raw) return launch_direction<true, false, false, 1>(device, a);
   a.slope.map = cuda::tensor_map(a.slope.raw, a.rows, a.HQ * a.out_width, kStep, a.slope.stride);
-  launch_direction<true, false, true>(device, a);
+  launch_direction<true, false, true, 1>(device, a);
 }
 
 }  // namespace gsa::sm90

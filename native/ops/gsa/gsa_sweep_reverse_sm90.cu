@@ -1,6 +1,9 @@
 // The sweep against time. Step i of a block: the slot role prepares the rows of step i, the `in` and `out`
 // roles contract those of step i - 1, the slot role finishes ds of step i - 2; steps count from the
 // sequence's end.
+//
+// kHalf: 0, all 64 slots; of 128 slots 1, the first 64, or 2, the second: the halves are strangers, and the
+// sweep over the second adds its outputs to those of the first.
 #include "sweep_launch_sm90.cuh"
 #include "sweep_reverse_slots_sm90.cuh"
 #include "sweep_reverse_sm90.cuh"
@@ -46,8 +49,9 @@ __device__ __forceinline__ void start_barriers(Shared<kWidth>& x) {
   publish_barriers();
 }
 
-template <bool kGrouped, int kCluster>
+template <bool kGrouped, int kHalf, int kCluster>
 struct Place {
+  static constexpr int kHalves = kHalf == 0 ? 1 : 2, kSlotsOfHead = kHalves * kSlots, half = kHalf / 2;
   Line line;
   int cluster, rank;
   __device__ explicit Place(const ReverseSweep& a)
@@ -65,7 +69,7 @@ struct Place {
   // Place of a stored state, or of its product with a gradient, among those of all blocks.
   __device__ int64_t anchor(const Location& x, int64_t heads, int64_t head) const {
     const int64_t n = first_anchor(x.row - x.chunk * kStep, x.sequence) + x.chunk;
-    return (n * heads + head) * kCluster + rank;
+    return ((n * heads + head) * kHalves + half) * kCluster + rank;
   }
 };
 
@@ -120,9 +124,9 @@ __device__ __forceinline__ void store_flow(const OutState<kWidth>& state, const 
     }
 }
 
-template <bool kKeySide, bool kGrouped, int kCluster, int kWidth>
+template <bool kKeySide, bool kGrouped, int kHalf, int kCluster, int kWidth>
 __device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x,
-                                        const Place<kGrouped, kCluster>& at, int thread) {
+                                        const Place<kGrouped, kHalf, kCluster>& at, int thread) {
   constexpr int kOwned = kSubs / kCluster;
   constexpr int kElements = 2 * kWidth * kSlots;
   const int warp = thread / 32, first = at.rank * kWidth, n = uniform(at.line.steps);
@@ -197,9 +201,9 @@ __device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x
   steps.end();
 }
 
-template <bool kKeySide, bool kGrouped, bool kLayer, int kCluster, int kWidth>
+template <bool kKeySide, bool kGrouped, bool kLayer, int kHalf, int kCluster, int kWidth>
 __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& x,
-                                         const Place<kGrouped, kCluster>& at, int thread) {
+                                         const Place<kGrouped, kHalf, kCluster>& at, int thread) {
   constexpr int kGroups = OutState<kWidth>::kGroups;
   constexpr int kElements = 2 * kWidth * kSlots;
   const int first = at.rank * kWidth, n = uniform(at.line.steps);
@@ -249,9 +253,9 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
         state.settle();
       }
       steps.read();
-      store_step<kOutBarrier, kGroups>(x.out, a.out_map, here.head * a.width + first, here.row,
-                                       a.out + here.row * stride + here.head * a.width + first, stride, rows,
-                                       thread);
+      store_step<kOutBarrier, kGroups, kStep, kHalf == 2>(
+          x.out, a.out_map, here.head * a.width + first, here.row,
+          a.out + here.row * stride + here.head * a.width + first, stride, rows, thread);
       if (i + 1 < n) load_raw();
       if (uniform(here.step + 1 == here.stop))
         end_piece<kOutBarrier>(state, at.ends(a), at.own_states(here), kElements, kWidth * kSlots, 1, thread,
@@ -266,18 +270,19 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
   if (thread == 0) wait_stores();
 }
 
-template <bool kKeySide, bool kGrouped, bool kLayer, int kCluster, int kWidth>
+template <bool kKeySide, bool kGrouped, bool kLayer, int kHalf, int kCluster, int kWidth>
 __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>& x,
-                                          const Place<kGrouped, kCluster>& at, int thread) {
+                                          const Place<kGrouped, kHalf, kCluster>& at, int thread) {
   constexpr int kOwned = kSubs / kCluster;
   constexpr bool kKeep = kOwned == 1;  // as in the forward sweep
-  const FragmentPlace place(thread);
+  const FragmentPlace place(thread, 0);
   const SlotBlock<kKeySide, kCluster> block{a, kLayer ? a.slope.exact[blockIdx.x] : x.exact, place};
   const int n = uniform(at.line.steps);
   const auto rows_of_block = [&](const Location& to, int own, int64_t heads, int64_t head) {
     const int past = (at.rank * kOwned + own) * kSub;
-    return RowBlock{(int64_t{to.row + past} * heads + head) * kSlots, static_cast<unsigned>(heads) * kSlots,
-                    min(max(to.rows - past, 0), kSub)};
+    return RowBlock{(int64_t{to.row + past} * heads + head) * at.kSlotsOfHead + at.half * kSlots,
+                    static_cast<unsigned>(heads) * at.kSlotsOfHead, min(max(to.rows - past, 0), kSub),
+                    at.kSlotsOfHead};
   };
   Cursor<true> starting(at.line), ending(at.line);
   Decayed newer, older;
@@ -351,26 +356,26 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
   steps.end();
 }
 
-template <bool kKeySide, bool kGrouped, bool kLayer, int kCluster, int kWidth>
+template <bool kKeySide, bool kGrouped, bool kLayer, int kHalf, int kCluster, int kWidth>
 __global__ void __launch_bounds__(kSweepThreads, 1)
     reverse_sweep_kernel(const __grid_constant__ ReverseSweep a) {
   if (kCluster == 1 && blockIdx.x >= a.clusters) return;
   auto& x = *reinterpret_cast<Shared<kWidth>*>(block_memory());
-  const Place<kGrouped, kCluster> at(a);
+  const Place<kGrouped, kHalf, kCluster> at(a);
   // From one lane, so that the compiler sees whole warps take a branch: products of warpgroups need it.
   const int role = __shfl_sync(~0u, threadIdx.x / kRole, 0), thread = threadIdx.x % kRole;
   if (threadIdx.x == 0) start_barriers(x);
   cluster_sync<kCluster>();  // every block runs, its barriers with it, before any stores into another
   if (role == 0) {
-    in_role<kKeySide, kGrouped, kCluster, kWidth>(a, x, at, thread);
+    in_role<kKeySide, kGrouped, kHalf, kCluster, kWidth>(a, x, at, thread);
   } else if (role == 1) {
-    out_role<kKeySide, kGrouped, kLayer, kCluster, kWidth>(a, x, at, thread);
+    out_role<kKeySide, kGrouped, kLayer, kHalf, kCluster, kWidth>(a, x, at, thread);
   } else {
-    slot_role<kKeySide, kGrouped, kLayer, kCluster, kWidth>(a, x, at, thread);
+    slot_role<kKeySide, kGrouped, kLayer, kHalf, kCluster, kWidth>(a, x, at, thread);
   }
 }
 
-template <bool kKeySide, bool kGrouped, bool kLayer, int kCluster, int kWidth>
+template <bool kKeySide, bool kGrouped, bool kLayer, int kHalf, int kCluster, int kWidth>
 void launch(gsa_device& device, ReverseSweep& a) {
   constexpr int kBytes = sizeof(Shared<kWidth>);
   static_assert(kBytes <= 227 * 1024, "a block must fit a multiprocessor");
@@ -387,17 +392,18 @@ void launch(gsa_device& device, ReverseSweep& a) {
                    a.ends};
   const cuda::Scratch exact(device, kLayer ? device.multiprocessors * sizeof(ExactWork) : 0);
   a.slope.exact = exact.as<ExactWork>();
-  launch_sweep<true, kCluster>(device, reverse_sweep_kernel<kKeySide, kGrouped, kLayer, kCluster, kWidth>,
-                               kBytes, 2 * kWidth * kSlots, a, pass);
+  launch_sweep<true, kCluster>(device,
+                               reverse_sweep_kernel<kKeySide, kGrouped, kLayer, kHalf, kCluster, kWidth>,
+                               kBytes, 2 * kWidth * kSlots, kHalf == 0, a, pass);
 }
 
-template <bool kKeySide, bool kGrouped, bool kLayer>
+template <bool kKeySide, bool kGrouped, bool kLayer, int kHalf>
 void launch_side(gsa_device& device, ReverseSweep& a, int cluster) {
   const int64_t slice = a.width / cluster;
-  if (cluster == 4 && slice == 128) return launch<kKeySide, kGrouped, kLayer, 4, 128>(device, a);
-  if (cluster == 2 && slice == 128) return launch<kKeySide, kGrouped, kLayer, 2, 128>(device, a);
-  if (cluster == 1 && slice == 128) return launch<kKeySide, kGrouped, kLayer, 1, 128>(device, a);
-  if (cluster == 1 && slice == 64) return launch<kKeySide, kGrouped, kLayer, 1, 64>(device, a);
+  if (cluster == 4 && slice == 128) return launch<kKeySide, kGrouped, kLayer, kHalf, 4, 128>(device, a);
+  if (cluster == 2 && slice == 128) return launch<kKeySide, kGrouped, kLayer, kHalf, 2, 128>(device, a);
+  if (cluster == 1 && slice == 128) return launch<kKeySide, kGrouped, kLayer, kHalf, 1, 128>(device, a);
+  if (cluster == 1 && slice == 64) return launch<kKeySide, kGrouped, kLayer, kHalf, 1, 64>(device, a);
   fail(GSA_INTERNAL, "No reverse sweep for width %lld in %d blocks", static_cast<long long>(a.width),
        cluster);
 }
@@ -415,11 +421,15 @@ void launch_reverse_sweep(gsa_device& device, const ReverseSweep& sweep, int clu
   };
   if (a.slope.raw) {
     a.slope.map = cuda::tensor_map(a.slope.raw, a.rows, a.HQ * a.width, kStep, a.slope.stride);
-    launch_for(launch_side<true, false, true>, launch_side<false, false, true>);
+    launch_for(launch_side<true, false, true, 0>, launch_side<false, false, true, 0>);
+  } else if (a.halves == 2 && a.half == 0) {
+    launch_for(launch_side<true, false, false, 1>, launch_side<false, false, false, 1>);
+  } else if (a.halves == 2) {
+    launch_for(launch_side<true, false, false, 2>, launch_side<false, false, false, 2>);
   } else if (a.HQ == a.H) {
-    launch_for(launch_side<true, false, false>, launch_side<false, false, false>);
+    launch_for(launch_side<true, false, false, 0>, launch_side<false, false, false, 0>);
   } else {
-    launch_for(launch_side<true, true, false>, launch_side<false, true, false>);
+    launch_for(launch_side<true, true, false, 0>, launch_side<false, true, false, 0>);
   }
 }
 

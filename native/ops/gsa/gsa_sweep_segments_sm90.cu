@@ -321,7 +321,7 @@ void launch(gsa_device& device, const Work& w) {
 
 Cuts cut_line(const Walks& walks, int fit, bool segments) {
   const int64_t most = worthwhile(walks.steps(), std::max(fit, 1));
-  if (walks.documents.cu_seqlens) return {static_cast<int>(most), most > 1};
+  if (walks.documents.cu_seqlens) return {static_cast<int>(most), segments && most > 1};
   // The states cost up to three quarters of what a forward sweep does, where gates keep everything.
   if (segments && 3 * walks.number() <= 2 * most) return {static_cast<int>(most), true};
   return {static_cast<int>(std::min<int64_t>(walks.number(), std::max(fit, 1))), false};

@@ -23,12 +23,15 @@ using slot_attention::LayerBwd;
 using slot_attention::LayerFwd;
 
 bool sweep_takes(const Dims& d, int32_t dtype) {
+  const bool slots = d.M == kSlots || (d.M == 2 * kSlots && d.HQ == d.H);
   const bool widths = d.K == d.V && (d.K == 64 || d.K == 128 || d.K == 256 || d.K == 512);
-  return dtype == GSA_BFLOAT16 && d.M == kSlots && widths && d.N * d.HQ < (int64_t{1} << 28) &&
+  return dtype == GSA_BFLOAT16 && slots && widths && d.N * d.HQ < (int64_t{1} << 28) &&
          d.B * d.T < (int64_t{1} << 31) - kStep;
 }
 
 namespace {
+
+int halves_of(const Dims& d) { return static_cast<int>(d.M / kSlots); }
 
 ForwardSweep forward_sweep(const Dims& d, const Inputs& in, const Documents& documents) {
   ForwardSweep a{};
@@ -38,6 +41,7 @@ ForwardSweep forward_sweep(const Dims& d, const Inputs& in, const Documents& doc
   a.HQ = d.HQ;
   a.H = d.H;
   a.group = d.group();
+  a.halves = halves_of(d);
   a.rows = d.B * d.T;
   a.s = in.s;
   a.g = in.g;
@@ -64,8 +68,8 @@ void sweep_forth(gsa_device& device, const ChunkFwd& p, const LayerFwd* layer) {
     launch_gates(device, {a.values + d.H * d.V, layer->width, a.rows, static_cast<int>(d.H * d.M), layer->g,
                           layer->s, 1.0f / layer->normalizer});
   }
-  const WalkStates states(device, d, p.in.cu_seqlens, cluster_of(d), 1, key_state(d, p.in.hk0, p.hkT),
-                          value_state(d, p.in.hv0, p.hvT));
+  const WalkStates states(device, d, p.in.cu_seqlens, cluster_of(d), {0, halves_of(d)}, 1,
+                          key_state(d, p.in.hk0, p.hkT), value_state(d, p.in.hv0, p.hvT));
   a.ends = states.ends();
   a.in_scale = p.in.scale;
   a.out_scale = 1.0f;
@@ -81,7 +85,8 @@ void sweep_fwd(gsa_device& device, const ChunkFwd& p) { sweep_forth(device, p, n
 
 bool sweep_takes_layer(const LayerFwd& p) {
   const Dims& d = p.chunk.dims;
-  return d.HQ == d.H && !p.chunk.in.cu_seqlens && cuda::aligned({p.x, p.q, p.k, p.v, p.g, p.s});
+  return d.M == kSlots && d.HQ == d.H && !p.chunk.in.cu_seqlens &&
+         cuda::aligned({p.x, p.q, p.k, p.v, p.g, p.s});
 }
 bool layer_is_faster(const gsa_device& device, const Dims& d) {
   return 3 * d.N * d.HQ > 2 * (device.multiprocessors / cluster_of(d));
@@ -92,6 +97,7 @@ bool sweep_is_faster(const gsa_device& device, const Dims& d, bool documents, bo
   const int64_t clusters = device.multiprocessors / cluster_of(d), eighths = d.K < 256 ? 6 : backward ? 5 : 4;
   const bool filled = !documents && 8 * d.N * d.HQ >= eighths * clusters;
   const int64_t least = d.K == 512 ? 4096 : 131072;  // tokens x heads
+  if (d.M != kSlots) return filled && d.K == 512;
   return filled || (d.K >= 128 && d.B * d.T * d.HQ >= least);
 }
 
@@ -115,11 +121,11 @@ struct SweepScratch {
       bytes += (n * static_cast<int64_t>(sizeof(*field)) + 255) / 256 * 256;
     };
     take(norm, rows);
-    take(dok, rows * kSlots);
-    take(flow, rows * kSlots);
-    take(anchor_flow, stored * d.HQ * cluster_of(d) * 5 * kSlots);
-    take(anchors, stored * d.H * (d.K + d.V) * kSlots);
-    take(ds, grouped || layer ? rows * kSlots : 0);
+    take(dok, rows * d.M);
+    take(flow, rows * d.M);
+    take(anchor_flow, stored * d.HQ * cluster_of(d) * 5 * d.M);
+    take(anchors, stored * d.H * (d.K + d.V) * d.M);
+    take(ds, grouped || layer ? rows * d.M : 0);
     take(shared, grouped ? rows * std::max(d.K, d.V) : 0);
   }
 };
@@ -143,15 +149,15 @@ void backward_forward(gsa_device& device, const ChunkBwd& p, const Joined* rows,
   a.values = static_cast<const bf16*>(p.in.k);
   a.in_width = d.V;
   a.out_width = d.K;
-  const WalkStates states(device, d, p.in.cu_seqlens, cluster_of(d), 1, value_state(d, p.in.hv0, nullptr),
-                          key_state(d, p.in.hk0, nullptr));
+  const WalkStates states(device, d, p.in.cu_seqlens, cluster_of(d), {0, halves_of(d)}, 1,
+                          value_state(d, p.in.hv0, nullptr), key_state(d, p.in.hk0, nullptr));
   a.ends = states.ends();
   a.in_scale = 1.0f;
   a.out_scale = p.in.scale;
   a.out = static_cast<bf16*>(p.dq);
   a.slope = slope_of(rows, p.dq);
   a.ok = const_cast<float*>(p.ok);
-  launch_softmax(device, {p.ok, x.norm, d.B * d.T * d.HQ});
+  launch_softmax(device, {p.ok, x.norm, d.B * d.T * d.HQ, halves_of(d)});
   a.norm = x.norm;
   a.dok = x.dok;
   a.flow = x.flow;
@@ -159,9 +165,11 @@ void backward_forward(gsa_device& device, const ChunkBwd& p, const Joined* rows,
   launch_forward_sweep(device, a, true);
 }
 
-ReverseSweep reverse_sweep(const ChunkBwd& p, const SweepScratch& x) {
+ReverseSweep reverse_sweep(const ChunkBwd& p, const SweepScratch& x, int half) {
   const Dims& d = p.dims;
   ReverseSweep a{};
+  a.halves = halves_of(d);
+  a.half = half;
   a.documents = x.documents;
   a.T = d.T;
   a.N = d.N;
@@ -189,8 +197,9 @@ void sweep_back(gsa_device& device, ReverseSweep& a, const Dims& d, const SweepS
                               static_cast<int>(a.width)});
 }
 
-void backward_values(gsa_device& device, const ChunkBwd& p, const Joined* rows, const SweepScratch& x) {
-  ReverseSweep a = reverse_sweep(p, x);
+void backward_values(gsa_device& device, const ChunkBwd& p, const Joined* rows, const SweepScratch& x,
+                     int half) {
+  ReverseSweep a = reverse_sweep(p, x, half);
   a.slope = slope_of(rows, p.dv);
   a.strength = p.ok;
   a.norm = x.norm;
@@ -199,22 +208,23 @@ void backward_values(gsa_device& device, const ChunkBwd& p, const Joined* rows, 
   a.width = p.dims.V;
   // Both roles hold the gradient; the first one tells the user.
   const Dims& d = p.dims;
-  const WalkStates states(device, d, p.in.cu_seqlens, cluster_of(d), static_cast<int>(d.group()),
+  const WalkStates states(device, d, p.in.cu_seqlens, cluster_of(d), {half, 1}, static_cast<int>(d.group()),
                           value_state(d, p.dhvT, p.dhv0), value_state(d, p.dhvT, nullptr));
   a.ends = states.ends();
   sweep_back(device, a, d, x, static_cast<bf16*>(p.dv), false);
   states.store();
 }
 
-void backward_keys(gsa_device& device, const ChunkBwd& p, const Joined* rows, const SweepScratch& x) {
-  ReverseSweep a = reverse_sweep(p, x);
+void backward_keys(gsa_device& device, const ChunkBwd& p, const Joined* rows, const SweepScratch& x,
+                   int half) {
+  ReverseSweep a = reverse_sweep(p, x, half);
   a.slope = slope_of(rows, p.dk);
   a.strength = x.dok;
   a.write = static_cast<const bf16*>(p.in.q);
   a.read = static_cast<const bf16*>(p.in.k);
   a.width = p.dims.K;
   const Dims& d = p.dims;
-  const WalkStates states(device, d, p.in.cu_seqlens, cluster_of(d), static_cast<int>(d.group()),
+  const WalkStates states(device, d, p.in.cu_seqlens, cluster_of(d), {half, 1}, static_cast<int>(d.group()),
                           key_state(d, p.dhkT, p.dhk0), key_state(d, p.dhkT, nullptr));
   a.ends = states.ends();
   sweep_back(device, a, d, x, static_cast<bf16*>(p.dk), true);
@@ -235,12 +245,14 @@ void sweep_back(gsa_device& device, const ChunkBwd& p, const Joined* rows) {
   const CountedDocuments documents(device, d, p.in.cu_seqlens);
   x.documents = documents.get();
   backward_forward(device, p, rows, x);
-  backward_values(device, p, rows, x);
-  backward_keys(device, p, rows, x);
+  const int halves = halves_of(d);
+  for (int half = 0; half < halves; ++half) backward_values(device, p, rows, x, half);
+  for (int half = 0; half < halves; ++half) backward_keys(device, p, rows, x, half);
   const bool grouped = d.HQ != d.H;
-  launch_flow(device, {x.documents, d.T, d.N, d.HQ, d.H, cluster_of(d), !p.in.hk0 && !p.in.hv0, p.in.s,
-                       x.flow, grouped || rows ? x.ds : p.ds, x.anchor_flow, p.dg, grouped ? p.ds : nullptr,
-                       gate_slope(d, rows)});
+  // To it halves are heads: where there are two, every key/value head has one query head.
+  launch_flow(device, {x.documents, d.T, d.N, d.HQ * halves, d.H * halves, cluster_of(d),
+                       !p.in.hk0 && !p.in.hv0, p.in.s, x.flow, grouped || rows ? x.ds : p.ds, x.anchor_flow,
+                       p.dg, grouped ? p.ds : nullptr, gate_slope(d, rows)});
 }
 
 }  // namespace
@@ -249,7 +261,7 @@ void sweep_bwd(gsa_device& device, const ChunkBwd& p) { sweep_back(device, p, nu
 
 bool sweep_takes_layer(const LayerBwd& p) {
   const Dims& d = p.chunk.dims;
-  return d.HQ == d.H && !p.absmax && cuda::aligned({p.rows.x, p.rows.dx});
+  return d.M == kSlots && d.HQ == d.H && !p.absmax && cuda::aligned({p.rows.x, p.rows.dx});
 }
 void sweep_layer_bwd(gsa_device& device, const LayerBwd& p) {
   // Gradients in their places in the joined rows; ds and dg are not wanted.

@@ -6,10 +6,12 @@
 namespace gsa::sm90 {
 namespace {
 
-constexpr int kLanes = kSlots / 4, kThreads = 256, kRowsAtOnce = kThreads / kLanes, kLoads = 4;
+constexpr int kThreads = 256, kLoads = 4;
 
 // kLanes lanes share a row; each loads kLoads rows before it needs the first.
+template <int kLanes>
 __global__ void __launch_bounds__(kThreads) softmax_kernel(const SoftmaxPass a) {
+  constexpr int kRowsAtOnce = kThreads / kLanes;
   const int lane = threadIdx.x % kLanes;
   const int64_t first = int64_t{blockIdx.x} * kRowsAtOnce * kLoads + threadIdx.x / kLanes;
   float4 x[kLoads];
@@ -33,13 +35,18 @@ __global__ void __launch_bounds__(kThreads) softmax_kernel(const SoftmaxPass a) 
   }
 }
 
+template <int kLanes>
+void launch(gsa_device& device, const SoftmaxPass& a) {
+  constexpr int64_t kRowsOfBlock = kThreads / kLanes * kLoads;
+  cuda::launch_clusters<1>(device, softmax_kernel<kLanes>, (a.rows + kRowsOfBlock - 1) / kRowsOfBlock,
+                           kThreads, 0, a);
+}
+
 }  // namespace
 
 void launch_softmax(gsa_device& device, const SoftmaxPass& a) {
-  constexpr int64_t kRowsOfBlock = kRowsAtOnce * kLoads;
   if (a.rows == 0) return;
-  cuda::launch_clusters<1>(device, softmax_kernel, (a.rows + kRowsOfBlock - 1) / kRowsOfBlock, kThreads, 0,
-                           a);
+  a.halves == 2 ? launch<kSlots / 2>(device, a) : launch<kSlots / 4>(device, a);
 }
 
 }  // namespace gsa::sm90

@@ -2,14 +2,18 @@
 #pragma once
 
 #include "sweep_forward_sm90.cuh"
+#include "sweep_halves_sm90.cuh"
 #include "sweep_slots_sm90.cuh"
 
 namespace gsa::sm90 {
 namespace {
 
 // Softmax over all slots of every row, in place. A warp's own slots first, then the four warps through
-// `w.sums`. Ends after a barrier, from which on `beyond` of all warps can be read.
-__device__ __forceinline__ void softmax_rows(Fragment& logits, SlotWork& w, const FragmentPlace& at) {
+// `w.sums`, then those of the other half. Ends after a barrier, from which on `beyond` of all warps can be
+// read.
+template <int kHalves, class Meanwhile>
+__device__ __forceinline__ void softmax_rows(Fragment& logits, SlotWork& w, const FragmentPlace& at,
+                                             const OtherHalf<kHalves, false, Meanwhile>& other) {
   float largest[2][2];
 #pragma unroll
   for (int n = 0; n < 2; ++n)
@@ -24,20 +28,32 @@ __device__ __forceinline__ void softmax_rows(Fragment& logits, SlotWork& w, cons
       for (int h = 0; h < 2; ++h) s += logits[n][2 * h + b] = exp2_approx(kLog2E * logits[n][2 * h + b] - x);
 #pragma unroll
       for (int o = 4; o < 32; o *= 2) s += __shfl_xor_sync(~0u, s, o);
-      if (at.lane < 4) w.sums[at.row + 8 * n + b][at.warp] = make_float2(x, s);
+      if (at.lane < 4) {
+        w.sums[at.row + 8 * n + b][at.warp] = make_float2(x, s);
+        other.send(at.row + 8 * n + b, at.warp, x, s);
+      }
     }
+  if constexpr (kHalves == 2) other.meanwhile();
   role_sync();
+  other.wait(at.thread);
 #pragma unroll
   for (int n = 0; n < 2; ++n)
 #pragma unroll
     for (int b = 0; b < 2; ++b) {
-      float2 of[4];
+      float2 of[4 * kHalves];
 #pragma unroll
       for (int i = 0; i < 4; ++i) of[i] = w.sums[at.row + 8 * n + b][i];
-      const float most = fmaxf(fmaxf(of[0].x, of[1].x), fmaxf(of[2].x, of[3].x));
+      float most = fmaxf(fmaxf(of[0].x, of[1].x), fmaxf(of[2].x, of[3].x));
+      if constexpr (kHalves == 2) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          of[4 + i] = other.sums(at.row + 8 * n + b, i);
+          most = fmaxf(most, of[4 + i].x);
+        }
+      }
       float all = 0.0f;
 #pragma unroll
-      for (int i = 0; i < 4; ++i) all += exp2_approx(of[i].x - most) * of[i].y;
+      for (int i = 0; i < 4 * kHalves; ++i) all += exp2_approx(of[i].x - most) * of[i].y;
       const float factor = exp2_approx(largest[n][b] - most) * reciprocal_approx(all);
       logits[n][b] *= factor;
       logits[n][2 + b] *= factor;
@@ -45,8 +61,11 @@ __device__ __forceinline__ void softmax_rows(Fragment& logits, SlotWork& w, cons
 }
 
 // Sum over all slots of p dp, by row: as softmax_rows, one sum instead of three.
+template <int kHalves, class Meanwhile>
 __device__ __forceinline__ void mean_rows(const Fragment& p, const Fragment& dp, SlotWork& w,
-                                          const FragmentPlace& at, float (&mean)[2][2]) {
+                                          const FragmentPlace& at,
+                                          const OtherHalf<kHalves, true, Meanwhile>& other,
+                                          float (&mean)[2][2]) {
 #pragma unroll
   for (int n = 0; n < 2; ++n)
 #pragma unroll
@@ -54,15 +73,21 @@ __device__ __forceinline__ void mean_rows(const Fragment& p, const Fragment& dp,
       float x = p[n][b] * dp[n][b] + p[n][2 + b] * dp[n][2 + b];
 #pragma unroll
       for (int o = 4; o < 32; o *= 2) x += __shfl_xor_sync(~0u, x, o);
-      if (at.lane < 4) w.means[at.row + 8 * n + b][at.warp] = x;
+      if (at.lane < 4) {
+        w.means[at.row + 8 * n + b][at.warp] = x;
+        other.send(at.row + 8 * n + b, at.warp, x);
+      }
     }
+  if constexpr (kHalves == 2) other.meanwhile();
   role_sync();
+  other.wait(at.thread);
 #pragma unroll
   for (int n = 0; n < 2; ++n)
 #pragma unroll
     for (int b = 0; b < 2; ++b) {
       const float4 x = *reinterpret_cast<const float4*>(w.means[at.row + 8 * n + b]);
       mean[n][b] = (x.x + x.y) + (x.z + x.w);
+      if constexpr (kHalves == 2) mean[n][b] += other.mean(at.row + 8 * n + b);
     }
 }
 
@@ -91,7 +116,7 @@ struct Saved {
 };
 
 // One block of rows in the hands of the slot role.
-template <bool kBackward, int kCluster>
+template <bool kBackward, int kHalves, int kCluster>
 struct SlotBlock {
   const ForwardSweep& a;
   SlotWork& w;
@@ -136,15 +161,17 @@ struct SlotBlock {
 
   // What reads the second state, of logits or dp: softmax, or dok. Ends after a barrier. `rows`: of the
   // outputs.
-  __device__ __forceinline__ void answer_rows(Fragment& z, Saved& saved, const RowBlock& rows) const {
+  template <class Meanwhile>
+  __device__ __forceinline__ void answer_rows(Fragment& z, Saved& saved, const RowBlock& rows,
+                                              const OtherHalf<kHalves, kBackward, Meanwhile>& other) const {
     if constexpr (!kBackward) {
       if (a.ok) store_fragment(z, a.ok, rows, at);
-      softmax_rows(z, w, at);
+      softmax_rows(z, w, at, other);
     } else {
       Fragment p;
       each([&](int n, int i) { p[n][i] = exp2_approx(kLog2E * saved.ok[n][i] - saved.norm[n][i % 2]); });
       float mean[2][2];
-      mean_rows(p, z, w, at, mean);
+      mean_rows(p, z, w, at, other, mean);
       each([&](int n, int i) {
         const float d = p[n][i] * (z[n][i] - mean[n][i % 2]);
         saved.ok[n][i] = saved.ok[n][i] * d + p[n][i] * z[n][i];  // from here on the flow

@@ -27,9 +27,10 @@ struct ForwardSweep {
   const float* norm;  // [rows, HQ] backward: of the softmax of ok (sweep_softmax_sm90.cuh)
   float* dok;         // [rows, HQ, slots] backward: written
   float* flow;        // [rows, HQ, slots] backward: written, ok * dok + p * dp
-  bf16* anchors;      // [first_anchor .., H, cluster, in and out, ..] backward: the states after every step
-  LineTable line;     // this and what follows: filled in by the launch
+  bf16* anchors;  // [first_anchor .., H, half, cluster, in and out, ..] backward: the states after every step
+  LineTable line;  // this and what follows: filled in by the launch
   int clusters;
+  int halves;  // of the slots, 64 each: 1 or, backward with HQ = H, 2; given, as what is above the line
   HandOver hand_over;
   Activation activation;  // layer form of the forward, HQ = H: rows to read are raw projections
   SiluSlope slope;        // layer form of the backward, HQ = H: out is the gradient of what silu made q of

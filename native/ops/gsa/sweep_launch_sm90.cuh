@@ -7,13 +7,14 @@ namespace gsa::sm90 {
 
 // As many clusters as fit the device and the line gives work to. What the arguments say of them is filled in,
 // as is `pass`, whose kernels run before where walks are cut into pieces that follow one another. Single
-// blocks are launched in pairs (cluster.cuh), one of which may have nothing to do.
+// blocks are launched in pairs (cluster.cuh), one of which may have nothing to do. `segments`: those kernels
+// know the sweep's slots, and what it reads is not raw.
 template <bool kReverse, int kCluster, int kThreads = kSweepThreads, class Arguments>
 void launch_sweep(gsa_device& device, void (*kernel)(Arguments), int bytes, int64_t state_elements,
-                  Arguments& a, SegmentPass& pass) {
+                  bool segments, Arguments& a, SegmentPass& pass) {
   constexpr int kLaunched = std::max(kCluster, 2), kEach = kLaunched / kCluster;
   const int fit = kEach * cuda::clusters_that_fit<kLaunched>(device, kernel, kThreads, bytes);
-  const Cuts cuts = cut_line(pass.walks, fit, pass.possible);
+  const Cuts cuts = cut_line(pass.walks, fit, segments);
   const int64_t blocks = static_cast<int64_t>(cuts.clusters) * kCluster,
                 flags = cuts.segments ? 0 : blocks * 2;
   const cuda::Scratch memory(device, blocks * state_elements * sizeof(float) + flags * sizeof(int));

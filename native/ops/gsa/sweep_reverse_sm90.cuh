@@ -25,11 +25,12 @@ struct ReverseSweep {
   float* ds;             // [rows, HQ, slots] value side: written; key side: added to
   const bf16* anchors;   // as the forward sweep stored them
   int anchor_slices[2];  // widths of their two halves in one block
-  float* flow;  // [first_anchor .., HQ, cluster, 5, slots] state . gradient there: value side, then 4 warps
+  float* flow;     // [first_anchor .., HQ, half, cluster, 5, 64] state . gradient: value side, then 4 warps
   LineTable line;  // this and what follows: filled in by the launch
   int clusters;
   HandOver hand_over;
-  SiluSlope slope;  // layer form, HQ = H: out is the gradient of what silu made k or v of
+  int half, halves;  // given: which of how many halves of the slots, 64 each; of two where HQ = H only
+  SiluSlope slope;   // layer form, HQ = H: out is the gradient of what silu made k or v of
 };
 
 void launch_reverse_sweep(gsa_device& device, const ReverseSweep& a, int cluster, bool key_side);

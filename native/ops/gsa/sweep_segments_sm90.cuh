@@ -24,8 +24,7 @@ struct SegmentPass {
   TensorMap in_map, out_map;  // of what is written into the two states, [rows, state_heads, width]
   int64_t in_width, out_width;
   StateEnds ends;
-  bool possible = true;  // else states are handed over whatever the number of walks: what is written is raw
-  LineTable line;        // this and what follows: filled in by launch_sweep
+  LineTable line;  // this and what follows: filled in by launch_sweep
   int clusters;
   float* states;  // [cluster, block, in and out] after the cluster's first piece: written where that ends in
                   // a cut
@@ -33,7 +32,7 @@ struct SegmentPass {
 
 // How many clusters share the line, where `fit` run at once, and whether states have to be computed before:
 // for packed documents, whose lengths the host does not know, and where walks would leave a third of the
-// clusters without work. Others hand their states over.
+// clusters without work. Others, and all where `segments` is false, hand their states over.
 struct Cuts {
   int clusters;
   bool segments;

@@ -21,8 +21,14 @@ __device__ __forceinline__ void role_sync() { named_sync<kSlotBarrier, kRole>();
 using Fragment = float[2][4];
 struct FragmentPlace {
   int thread, warp, lane, slot, row;
-  __device__ explicit FragmentPlace(int t)
-      : thread(t), warp(t / 32), lane(t % 32), slot(warp * 16 + lane / 4), row(lane % 4 * 2) {}
+  int first_rank;  // of the cluster's blocks with the same slots
+  __device__ explicit FragmentPlace(int t, int first)
+      : thread(t),
+        warp(t / 32),
+        lane(t % 32),
+        slot(warp * 16 + lane / 4),
+        row(lane % 4 * 2),
+        first_rank(first) {}
 };
 template <class Body>
 __device__ __forceinline__ void each(Body body) {
@@ -32,11 +38,12 @@ __device__ __forceinline__ void each(Body body) {
     for (int i = 0; i < 4; ++i) body(n, i);
 }
 
-// 16 rows in global memory, [rows, heads, slots]: the first of them, and how many exist.
+// 16 rows in global memory, [rows, heads, slots]: the block's part of the first of them, and how many exist.
 struct RowBlock {
   int64_t first;
   unsigned stride;
   int rows;
+  int slots;  // of a head
 };
 __device__ __forceinline__ void load_fragment(Fragment& x, const float* from, const RowBlock& rows,
                                               const FragmentPlace& at) {
@@ -59,7 +66,7 @@ __device__ __forceinline__ void load_norms(float (&norm)[2][2], const float* fro
 #pragma unroll
     for (int b = 0; b < 2; ++b) {
       const int row = at.row + 8 * n + b;
-      norm[n][b] = row < rows.rows ? from[(rows.first + row * rows.stride) / kSlots] : INFINITY;
+      norm[n][b] = row < rows.rows ? from[(rows.first + row * rows.stride) / rows.slots] : INFINITY;
     }
 }
 // Turned through shared memory into stores of 16 bytes this was slower (README-sm90.md): the role waits for
@@ -152,7 +159,8 @@ __device__ __forceinline__ void send_columns(const bf16* tile, bf16* to, uint64_
   const uint4 x = *reinterpret_cast<const uint4*>(tile + offset);
 #pragma unroll
   for (int rank = 0; rank < kCluster; ++rank)
-    store_async(remote_address<kCluster>(to + offset, rank), remote_address<kCluster>(ready, rank), x);
+    store_async(remote_address<kCluster>(to + offset, at.first_rank + rank),
+                remote_address<kCluster>(ready, at.first_rank + rank), x);
 }
 // Decay of the whole block of rows, [slots], to every block of the cluster: a lane for each.
 template <int kCluster>
@@ -162,7 +170,8 @@ __device__ __forceinline__ void send_decay(const float (&total)[2], float* to, u
   if (rank >= kCluster) return;
 #pragma unroll
   for (int h = 0; h < 2; ++h)
-    store_async(remote_address<kCluster>(to + at.slot + h * 8, rank), remote_address<kCluster>(ready, rank),
+    store_async(remote_address<kCluster>(to + at.slot + h * 8, at.first_rank + rank),
+                remote_address<kCluster>(ready, at.first_rank + rank),
                 __float_as_uint(exp2_approx(total[h])));
 }
 
@@ -278,13 +287,14 @@ __device__ __forceinline__ void send_weights(const SlotWork& w, const ExactWork&
     }
     return sum;
   };
-  const uint32_t barrier = remote_address<kCluster>(ready, at.warp);
+  const int rank = at.first_rank + at.warp;
+  const uint32_t barrier = remote_address<kCluster>(ready, rank);
 #pragma unroll
   for (int n = 0; n < 2; ++n)
 #pragma unroll
     for (int h = 0; h < 2; ++h)
-      store_async(remote_address<kCluster>(to + (row + h * 8) * kWeightPitch + column + 8 * n, at.warp),
-                  barrier, pack_bf16(value(n, 2 * h), value(n, 2 * h + 1)));
+      store_async(remote_address<kCluster>(to + (row + h * 8) * kWeightPitch + column + 8 * n, rank), barrier,
+                  pack_bf16(value(n, 2 * h), value(n, 2 * h + 1)));
 }
 
 // Whether the warp's slots need the exact pairs: the same for all of its lanes.

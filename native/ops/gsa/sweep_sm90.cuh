@@ -23,7 +23,7 @@
 
 namespace gsa::sm90 {
 
-constexpr int kSlots = 64;                      // M
+constexpr int kSlots = 64;                      // of a block: M, or half of it (kHalves)
 constexpr int kSub = 16, kSubs = kStep / kSub;  // tokens between two moves of the states
 constexpr int kRole = 128;                      // threads of a role
 constexpr int kSweepThreads = 3 * kRole;
@@ -357,26 +357,45 @@ __device__ __forceinline__ void stage_rows(const float (&out)[kGroups][2][4], bf
                       pack_bf16(out[c][0][2], out[c][0][3]), pack_bf16(out[c][1][0], out[c][1][1]),
                       pack_bf16(out[c][1][2], out[c][1][3]));
 }
-// The staged 64 rows, of which `rows` exist, to `map` and, where they are not all, to the same place at `to`.
-// All threads of the role; thread 0 has to wait for its stores before the tiles are written again.
-template <int kBarrier, int kGroups>
+// Eight values each, rounded once more.
+__device__ __forceinline__ uint4 add_bf16(const uint4& x, const uint4& y) {
+  uint32_t sums[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float2 a = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162*>(&x)[i]),
+                 b = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162*>(&y)[i]);
+    sums[i] = pack_bf16(a.x + b.x, a.y + b.y);
+  }
+  return {sums[0], sums[1], sums[2], sums[3]};
+}
+
+// kRows staged rows, of which `rows` exist, to `map` and, where they are not all, to the same place at `to`;
+// kAdds: to what is there. All threads of the role; thread 0 has to wait for its stores before the tiles are
+// written again.
+template <int kBarrier, int kGroups, int kRows = kStep, bool kAdds = false>
 __device__ __forceinline__ void store_step(const bf16* tiles, const TensorMap& map, int64_t column,
                                            int64_t row, bf16* to, int64_t stride, int rows, int thread) {
   publish_shared();
   named_sync<kBarrier, kRole>();
-  if (rows == kStep) {
+  if (rows == kRows) {
     if (thread == 0) {
 #pragma unroll
       for (int c = 0; c < kGroups; ++c)
-        store_box(map, static_cast<int>(column) + c * kTile, static_cast<int>(row), tiles + c * kStepTile);
+        store_box<kAdds>(map, static_cast<int>(column) + c * kTile, static_cast<int>(row),
+                         tiles + c * kStepTile);
       commit_stores();
     }
     return;
   }
   for (int i = thread; i < rows * kGroups * 8; i += kRole) {
     const int r = i / (kGroups * 8), part = i % (kGroups * 8);
-    *reinterpret_cast<uint4*>(to + r * stride + part * 8) =
+    const auto& staged =
         *reinterpret_cast<const uint4*>(tiles + part / 8 * kStepTile + tile_offset(r, part % 8 * 8));
+    auto& there = *reinterpret_cast<uint4*>(to + r * stride + part * 8);
+    if constexpr (kAdds)
+      there = add_bf16(there, staged);
+    else
+      there = staged;
   }
 }
 

@@ -9,6 +9,7 @@ struct SoftmaxPass {
   const float* ok;  // [rows, slots]
   float* norm;      // [rows] written: log2 of the sum of exp(ok), so that p = exp2(ok / ln 2 - norm)
   int64_t rows;     // of all query heads
+  int halves;       // of the slots, 64 each
 };
 void launch_softmax(gsa_device& device, const SoftmaxPass& a);
 

@@ -17,27 +17,37 @@ struct UserState {
   int stride_channel, stride_slot;
 };
 inline UserState key_state(const slot_attention::Dims& d, const float* start, float* end) {
-  return {start, end, d.K, kSlots, 1};
+  return {start, end, d.K, static_cast<int>(d.M), 1};
 }
 inline UserState value_state(const slot_attention::Dims& d, const float* start, float* end) {
   return {start, end, d.V, 1, static_cast<int>(d.V)};
 }
+
+// Which halves of 64 slots a sweep holds: of 64 slots the one that there is.
+struct Halves {
+  int first, number;
+};
+struct Conversion;
 
 // Both states of the walks of one sweep, `in` as the first role holds it and `out` as the second. A state is
 // that of `group` walks: the first of them starts with it, the others with zeros, and it ends as their sum.
 class WalkStates {
  public:
   WalkStates(gsa_device& device, const slot_attention::Dims& d, const int32_t* cu_seqlens, int cluster,
-             int group, const UserState& in, const UserState& out);
+             Halves halves, int group, const UserState& in, const UserState& out);
   const StateEnds& ends() const { return ends_; }
   // After the sweep. Sequences without rows hand their states through.
   void store() const;
 
  private:
+  Conversion conversion(float* states) const;
+
   gsa_device& device_;
   slot_attention::Dims d_;
   const int32_t* cu_seqlens_;
-  int cluster_, group_;
+  int cluster_;
+  Halves halves_;
+  int group_;
   UserState in_, out_;
   std::unique_ptr<cuda::Scratch> start_, end_;
   StateEnds ends_{};

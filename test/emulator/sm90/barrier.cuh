@@ -1,5 +1,5 @@
-// In place of native/sm90/barrier.cuh. What is asynchronous there happens at once; a barrier holds the bytes still
-// expected (low half, signed), whether `expect_bytes` came (bit 32) and how many phases are complete.
+// In place of native/sm90/barrier.cuh. What is asynchronous there happens at once; a barrier holds the bytes
+// still expected (low half, signed), whether `expect_bytes` came (bit 32) and how many phases are complete.
 #pragma once
 
 #include "../cuda/tensor_map.h"
@@ -46,10 +46,14 @@ inline void load_box(bf16* to, const TensorMap& map, int column, int row, uint64
   arrive(*barrier, -map.box_rows * kTile * 2, false);
 }
 
-inline void store_box(const TensorMap& map, int column, int row, const bf16* from) {
+template <bool kAdds>
+void store_box(const TensorMap& map, int column, int row, const bf16* from) {
   for (int r = 0; r < map.box_rows && row + r < map.rows; ++r)
-    for (int c = 0; c < kTile && column + c < map.columns; ++c)
-      const_cast<bf16*>(map.base)[int64_t{row + r} * map.stride + column + c] = from[tile_offset(r, c)];
+    for (int c = 0; c < kTile && column + c < map.columns; ++c) {
+      bf16& to = const_cast<bf16*>(map.base)[int64_t{row + r} * map.stride + column + c];
+      const bf16 x = from[tile_offset(r, c)];
+      to = kAdds ? __float2bfloat16_rn(__bfloat162float(to) + __bfloat162float(x)) : x;
+    }
 }
 inline void commit_stores() {}
 inline void wait_stores_read() {}
@@ -68,7 +72,12 @@ inline void store_counted(uint32_t address, uint32_t barrier, const void* from, 
   std::memcpy(emulator::shared_memory + address, from, bytes);
   arrive(*reinterpret_cast<uint64_t*>(emulator::shared_memory + barrier), -bytes, false);
 }
-inline void store_async(uint32_t address, uint32_t barrier, uint32_t x) { store_counted(address, barrier, &x, 4); }
+inline void store_async(uint32_t address, uint32_t barrier, uint32_t x) {
+  store_counted(address, barrier, &x, 4);
+}
+inline void store_async(uint32_t address, uint32_t barrier, const uint2& x) {
+  store_counted(address, barrier, &x, 8);
+}
 inline void store_async(uint32_t address, uint32_t barrier, const uint4& x) {
   store_counted(address, barrier, &x, 16);
 }

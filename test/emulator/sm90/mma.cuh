@@ -106,20 +106,16 @@ inline void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
   });
 }
 
-inline void load_a(uint32_t (&a)[4], const bf16* tile, int row, int k,
-  int lane = threadIdx.x & 31) {
+inline void load_a(uint32_t (&a)[4], const bf16* tile, int row, int k, int lane = threadIdx.x & 31) {
   ldmatrix_x4(a, tile + tile_offset(row + (lane & 15), k + (lane >> 4) * 8));
 }
-inline void load_a_trans(uint32_t (&a)[4], const bf16* tile, int row, int k,
-  int lane = threadIdx.x & 31) {
+inline void load_a_trans(uint32_t (&a)[4], const bf16* tile, int row, int k, int lane = threadIdx.x & 31) {
   ldmatrix_x4_trans(a, tile + tile_offset(k + (lane & 7) + (lane >> 4) * 8, row + (lane & 8)));
 }
-inline void load_b(uint32_t (&b)[4], const bf16* tile, int n, int k,
-  int lane = threadIdx.x & 31) {
+inline void load_b(uint32_t (&b)[4], const bf16* tile, int n, int k, int lane = threadIdx.x & 31) {
   ldmatrix_x4(b, tile + tile_offset(n + (lane & 7) + (lane >> 4) * 8, k + (lane & 8)));
 }
-inline void load_b_trans(uint32_t (&b)[4], const bf16* tile, int n, int k,
-  int lane = threadIdx.x & 31) {
+inline void load_b_trans(uint32_t (&b)[4], const bf16* tile, int n, int k, int lane = threadIdx.x & 31) {
   ldmatrix_x4_trans(b, tile + tile_offset(k + (lane & 15), n + (lane >> 4) * 8));
 }
 
@@ -141,7 +137,8 @@ template <int kRows, int kThreads>
 void load_tile(bf16* tile, const bf16* global, int64_t stride, int rows) {
   for (int i = 0; i < kRows * 8 / kThreads; ++i) {
     const int part = threadIdx.x + i * kThreads, row = part >> 3, column = (part & 7) * 8;
-    copy_async(tile + tile_offset(row, column), row < rows ? global + row * stride + column : global, row < rows);
+    copy_async(tile + tile_offset(row, column), row < rows ? global + row * stride + column : global,
+               row < rows);
   }
 }
 

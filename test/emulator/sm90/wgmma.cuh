@@ -5,7 +5,8 @@
 
 namespace gsa::sm90 {
 
-// What the instruction's descriptor says: where operand b starts and how far apart its groups of eight rows and its tiles are.
+// What the instruction's descriptor says: where operand b starts and how far apart its groups of eight rows
+// and its tiles are.
 struct Operand {
   const bf16* start;
   int leading_bytes;
