@@ -21,11 +21,18 @@ interface Ended {
 // The young generation of the JavaScript heap grows by itself; held small, what is left is this package's doing.
 const NODE_FLAGS = ['--expose-gc', '--max-semi-space-size=1'];
 
+// How much scratch memory kernels of several threads hold at one time, and so what is kept of it, is up to their timing.
+const ONE_THREAD = { ...process.env, FLASH_GSA_THREADS: '1' };
+
 function child(...args: string[]): Promise<Ended> {
   const script = fileURLToPath(new URL('memory_child.js', import.meta.url));
   return new Promise((resolve) =>
-    execFile(process.execPath, [...NODE_FLAGS, script, ...args], (error, stdout, stderr) =>
-      resolve({ code: error?.code ?? 0, signal: error?.signal ?? null, stdout, stderr }),
+    execFile(
+      process.execPath,
+      [...NODE_FLAGS, script, ...args],
+      { env: ONE_THREAD },
+      (error, stdout, stderr) =>
+        resolve({ code: error?.code ?? 0, signal: error?.signal ?? null, stdout, stderr }),
     ),
   );
 }
