@@ -69,7 +69,7 @@ __device__ __forceinline__ void load_norms(float (&norm)[2][2], const float* fro
       norm[n][b] = row < rows.rows ? from[(rows.first + row * rows.stride) / rows.slots] : INFINITY;
     }
 }
-// Turned through shared memory into stores of 16 bytes this was slower (README-sm90.md): the role waits for
+// Turned through shared memory into stores of 16 bytes this was slower (README-sweeps.md): the role waits for
 // the turn.
 __device__ __forceinline__ void store_fragment(const Fragment& x, float* to, const RowBlock& rows,
                                                const FragmentPlace& at) {

@@ -1,6 +1,6 @@
 // What the sweeps share: one walk over the tokens of a sequence, 64 at a time, with both states of a head in
 // the registers of a cluster of blocks, each block a slice of the key and of the value channels.
-// README-sm90.md has the schedule.
+// README-sweeps.md has the schedule.
 //
 // Twelve warps a block, three roles, each a warpgroup:
 //   in    contracts rows with the first state, which it holds as [slots, channels]
