@@ -6,6 +6,9 @@ import { testDevices } from '../devices.js';
 
 const SUITES = ['bfloat16', 'gsa', 'gsa-layer', 'gsa-slots', 'gsa-traps'];
 
+const gpus = testDevices().filter(({ backend }) => backend === 'cuda');
+if (gpus.length === 0) test.skip(`suites ${SUITES.join(', ')} with each path forced, on a GPU`, () => {});
+
 // Test shapes are small, and small ones take the exact kernels unless this is said in the environment before the process
 // starts.
 for (const { environment, path } of [
@@ -13,7 +16,7 @@ for (const { environment, path } of [
   { environment: { FLASH_GSA_SWEEP: '0' }, path: 'exact tensor-core' },
   { environment: { FLASH_GSA_SWEEP: '0', FLASH_GSA_EXACT: '0' }, path: 'tensor-core' },
 ])
-  for (const dev of testDevices().filter(({ backend }) => backend === 'cuda'))
+  for (const dev of gpus)
     test(`${dev} suites ${SUITES.join(', ')} with ${JSON.stringify(environment)}`, (t) => {
       t.timeout(200_000);
       const root = fileURLToPath(new URL('../../../', import.meta.url));
