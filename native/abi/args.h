@@ -3,6 +3,7 @@
 // into them from the C table, so that no exception crosses the ABI.
 #pragma once
 
+#include <cmath>
 #include <cstdarg>
 #include <cstdint>
 #include <cstdio>
@@ -200,6 +201,14 @@ inline float* read_one(const gsa_tensor& t, const char* name) {
 }
 // An optional output: the largest magnitude of what the op writes beside it.
 inline float* read_absmax(const gsa_tensor* t) { return t ? read_one(*t, "absmax") : nullptr; }
+// A divisor, attribute `at`.
+inline float read_normalizer(const Args& args, int at) {
+  const double normalizer = args.attr(at);
+  if (!(std::isfinite(normalizer) && normalizer > 0.0))
+    fail(GSA_INVALID_ARGUMENT, "Expected a positive finite number for normalizer but received %g",
+         normalizer);
+  return static_cast<float>(normalizer);
+}
 
 using Op = void (*)(gsa_device&, const Args&);
 

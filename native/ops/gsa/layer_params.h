@@ -31,14 +31,6 @@ struct LayerBwd {
   float* absmax;  // of dx; NULL: not wanted
 };
 
-inline float read_normalizer(const Args& args) {
-  const double normalizer = args.attr(1);
-  if (!(std::isfinite(normalizer) && normalizer > 0.0))
-    fail(GSA_INVALID_ARGUMENT, "Expected a positive finite number for normalizer but received %g",
-         normalizer);
-  return static_cast<float>(normalizer);
-}
-
 // gsa_layer_fwd: x hk0? hv0? cu_seqlens? -> o q k v s g ok? hkT? hvT?, scale normalizer
 inline LayerFwd read_layer_fwd(const Args& args, int32_t dtype) {
   // As the operator has them: q k v s g hk0? hv0? cu_seqlens? -> o ok? hkT? hvT?
@@ -56,7 +48,7 @@ inline LayerFwd read_layer_fwd(const Args& args, int32_t dtype) {
   p.x = dense_data(args.in(0), dtype, {d.B, d.T, p.width}, "x");
   p.q = in[0]->data, p.k = in[1]->data, p.v = in[2]->data;
   p.s = static_cast<float*>(in[3]->data), p.g = static_cast<float*>(in[4]->data);
-  p.normalizer = read_normalizer(args);
+  p.normalizer = read_normalizer(args, 1);
   return p;
 }
 
@@ -93,7 +85,7 @@ inline LayerBwd read_layer_bwd(const Args& args, int32_t dtype) {
   p.rows.x = dense_data(args.in(0), dtype, {d.B, d.T, p.rows.width}, "x");
   p.rows.dx = dense_data(args.out(0), dtype, {d.B, d.T, p.rows.width}, "dx");
   p.absmax = read_absmax(args.out_optional(1));
-  p.rows.normalizer = read_normalizer(args);
+  p.rows.normalizer = read_normalizer(args, 1);
   return p;
 }
 

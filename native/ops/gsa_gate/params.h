@@ -2,7 +2,6 @@
 // dimensions. g, s and their gradients are float32; f and its gradient are of one dtype, float32 or bfloat16.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 
 #include "../../abi/args.h"
@@ -43,14 +42,6 @@ inline float* read_wide(const gsa_tensor& t, const gsa_tensor& f, const char* na
   return static_cast<float*>(read_like(t, f, GSA_FLOAT32, name));
 }
 
-inline float read_normalizer(const Args& args) {
-  const double normalizer = args.attr(0);
-  if (!(std::isfinite(normalizer) && normalizer > 0.0))
-    fail(GSA_INVALID_ARGUMENT, "Expected a positive finite number for normalizer but received %g",
-         normalizer);
-  return static_cast<float>(normalizer);
-}
-
 // gsa_gate_fwd: f -> g s, normalizer
 inline GateFwd read_gate_fwd(const Args& args) {
   const gsa_tensor& f = args.in(0);
@@ -60,7 +51,7 @@ inline GateFwd read_gate_fwd(const Args& args) {
           read_like(f, f, dtype, "f"),
           read_wide(args.out(0), f, "g"),
           read_wide(args.out(1), f, "s"),
-          read_normalizer(args)};
+          read_normalizer(args, 0)};
 }
 
 // gsa_gate_bwd: dg ds f -> df, normalizer
@@ -73,7 +64,7 @@ inline GateBwd read_gate_bwd(const Args& args) {
           read_wide(args.in(1), f, "ds"),
           read_like(f, f, dtype, "f"),
           read_like(args.out(0), f, dtype, "df"),
-          read_normalizer(args)};
+          read_normalizer(args, 0)};
 }
 
 }  // namespace gsa::gate

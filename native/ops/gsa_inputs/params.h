@@ -3,7 +3,6 @@
 //   q, k, v = silu of theirs;  g = logsigmoid(f) / normalizer, s = 1 - exp(g) of the last.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 
 #include "../../abi/args.h"
@@ -39,14 +38,6 @@ struct Backward {
   float* absmax;  // of dx; NULL: not wanted
   float normalizer;
 };
-
-inline float read_normalizer(const Args& args) {
-  const double normalizer = args.attr(0);
-  if (!(std::isfinite(normalizer) && normalizer > 0.0))
-    fail(GSA_INVALID_ARGUMENT, "Expected a positive finite number for normalizer but received %g",
-         normalizer);
-  return static_cast<float>(normalizer);
-}
 
 // The channels of a tensor for each of x's rows, however it divides them into dimensions.
 inline int64_t read_width(const gsa_tensor& t, int32_t dtype, int64_t rows, const char* name) {
@@ -99,7 +90,7 @@ inline Forward read_forward(const Args& args) {
   p.x = args.in(0).data;
   p.g = static_cast<float*>(args.out(3).data);
   p.s = static_cast<float*>(args.out(4).data);
-  p.normalizer = read_normalizer(args);
+  p.normalizer = read_normalizer(args, 0);
   return p;
 }
 
@@ -123,7 +114,7 @@ inline Backward read_backward(const Args& args) {
   p.x = args.in(5).data;
   p.dx = args.out(0).data;
   p.absmax = read_absmax(args.out_optional(1));
-  p.normalizer = read_normalizer(args);
+  p.normalizer = read_normalizer(args, 0);
   return p;
 }
 
