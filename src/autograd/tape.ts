@@ -131,15 +131,14 @@ export class Tape implements Recorder {
     return scope(() => {
       // Recorded, and the recording dropped: ops that know no gradient is asked for may compute something else.
       using tape = new Tape();
-      const outputs = tape.run(() => body(inputs.map(asLeaf)));
+      const leaves = inputs.map((tensor) => tensor && asLeaf(tensor, this.wants(tensor)));
+      const outputs = tape.run(() => body(leaves));
+      if (!outputs.some((output) => tape.wants(output))) return outputs;
       const there = inputs.filter((tensor) => tensor !== null);
-      this.record('part', inputs, outputs, there, (grads, saved) => {
+      this.record('part', inputs, outputs, there, (grads, saved, needs) => {
         const rest = saved.values();
-        return partGradients(
-          inputs.map((tensor) => tensor && rest.next().value!),
-          body,
-          grads,
-        );
+        const again = inputs.map((tensor, i) => tensor && asLeaf(rest.next().value!, needs[i]!));
+        return partGradients(again, body, grads);
       });
       return outputs;
     });
@@ -270,25 +269,25 @@ export class Tape implements Recorder {
   }
 }
 
-/** The same elements as something whose gradient a tape of its own is to find. */
-function asLeaf(tensor: Tensor | null): Tensor | null {
-  if (tensor === null) return null;
+/** The same elements for a tape of its own, which is to find their gradient if it is `wanted`. */
+function asLeaf(tensor: Tensor, wanted: boolean): Tensor {
   const leaf = tensor.alias();
   leaf.gradLink = null;
-  leaf.requiresGrad = !tensor.dtype.startsWith('int');
+  leaf.requiresGrad = wanted;
   return leaf;
 }
 
 /** Runs a part again and through its backward: gradients of its inputs are returned, those of leaves in it arrive there. */
 function partGradients(
-  inputs: readonly (Tensor | null)[],
+  leaves: readonly (Tensor | null)[],
   body: Part,
   grads: readonly (Tensor | null)[],
 ): (Tensor | null)[] {
   using tape = new Tape();
-  const leaves = inputs.map(asLeaf);
   const outputs = tape.run(() => body(leaves));
-  const arrived = outputs.flatMap((output, i) => (grads[i] ? [{ output, grad: grads[i] }] : []));
+  const arrived = outputs.flatMap((output, i) =>
+    grads[i] && tape.wants(output) ? [{ output, grad: grads[i] }] : [],
+  );
   tape.backward(
     arrived.map(({ output }) => output),
     arrived.map(({ grad }) => grad),

@@ -2,13 +2,15 @@ import { exec } from '../tensor/exec.js';
 import { record, recording } from '../tensor/recorder.js';
 import { scope } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
-import { absMaxBeside } from './check.js';
+import { absMaxBeside, checkOptions } from './check.js';
 import { checkGsa, emptyOutputs, zerosFor, type GsaInputs } from './gsa.js';
 import { checkInputs, emptyInputs, recordInputs, type GsaInputShape } from './gsa_inputs.js';
 
 /** What gsaLayer takes beside the joined projections. */
 export type GsaLayerArgs = GsaInputShape &
   Pick<GsaInputs, 'hk0' | 'hv0' | 'cuSeqlens' | 'scale' | 'outputFinalState'>;
+
+const NAMES = 'HQ H K V M normalizer noteAbsMax hk0 hv0 cuSeqlens scale outputFinalState'.split(' ');
 
 /** gsaChunk(gsaInputs(x)): gated slot attention from the joined projections of a layer, rows [q | k | v | f] of
  * x [B, T, HQ K + H K + H V + H M]. Forward and backward are one op each, which on a GPU can activate projections as they
@@ -17,6 +19,7 @@ export type GsaLayerArgs = GsaInputShape &
  * @returns o [B, T, HQ, V]; with outputFinalState also hkT [N, H, K, M] and hvT [N, H, M, V]
  * @throws GsaError INVALID_ARGUMENT */
 export function gsaLayer(x: Tensor, args: GsaLayerArgs): { o: Tensor; hkT?: Tensor; hvT?: Tensor } {
+  checkOptions('gsaLayer', args, NAMES);
   const { hk0, hv0, cuSeqlens, scale, outputFinalState = false, ...shape } = args;
   return scope(() => {
     const inputs = checkInputs('gsaLayer', x, shape);

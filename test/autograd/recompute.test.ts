@@ -20,6 +20,15 @@ const SMALL = {
   initializer_range: 0.3,
 };
 const [B, T] = [2, 70];
+/** Extents that 8-bit products take. */
+const FROZEN = {
+  ...SMALL,
+  hidden_size: 64,
+  num_kv_heads: 4,
+  num_slots: 16,
+  intermediate_size: 96,
+  vocab_size: 64,
+};
 
 for (const dev of testDevices()) {
   const device = dev;
@@ -65,6 +74,44 @@ for (const dev of testDevices()) {
         t.true(blocks.held < 0.6 * again.held);
       });
     });
+
+  for (const matmul of ['dtype', 'fp8'] as const)
+    test.serial(
+      `${dev} blocks made again with frozen parameters: the same gradients, products ${matmul}`,
+      (t) => {
+        assertNoLeak(t, () => {
+          const frozen = (recompute: Recompute, trained: RegExp) => {
+            using model = GSAForCausalLM.create(FROZEN, {
+              device,
+              matmul,
+              dtype: device.backend === 'cuda' ? 'bfloat16' : 'float32',
+              seed: 5,
+            });
+            for (const [name, parameter] of model.namedParameters())
+              parameter.requiresGrad = trained.test(name);
+            using tape = new Tape({ recompute });
+            return scope(() => {
+              const ids = Tensor.from(
+                Int32Array.from({ length: 32 }, (_, i) => (i * 7) % 61),
+                [2, 16],
+                { device },
+              );
+              const { loss } = tape.run(() => model.loss(ids, ids));
+              const value = loss.item();
+              tape.backward(loss);
+              return { value, grads: model.parameters().map((p) => p.grad?.toFloat32() ?? null) };
+            });
+          };
+          const last = /layers\.2|lm_head/;
+          t.deepEqual(frozen('blocks', last), frozen(false, last));
+          for (const recompute of [false, 'blocks'] as const)
+            t.throws(() => frozen(recompute, /nothing/), {
+              code: 'INVALID_ARGUMENT',
+              message: /requiresGrad/,
+            });
+        });
+      },
+    );
 
   test.serial(
     `${dev} a part with whole-number and missing inputs, run twice, its leaves' gradients added up`,

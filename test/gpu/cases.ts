@@ -81,10 +81,20 @@ function runLayer(one: GsaCase, on: Device, dtype: ComputeDType): void {
   const x = Tensor.randn([B, T, HQ * K + H * (K + V + M)], { device: on, dtype, seed: 3 });
   x.requiresGrad = true;
   const offsets = cuSeqlens && Tensor.from(Int32Array.from(cuSeqlens), [cuSeqlens.length], { device: on });
+  const N = cuSeqlens ? cuSeqlens.length - 1 : B;
+  const state = (shape: number[], seed: number): Tensor | null => {
+    if (!one.states) return null;
+    const tensor = Tensor.randn(shape, { device: on, seed });
+    tensor.requiresGrad = true;
+    return tensor;
+  };
+  const states = { hk0: state([N, H, K, M], 4), hv0: state([N, H, M, V], 5), outputFinalState: !!one.states };
   using tape = new Tape();
   // Mixed: gates that need the exact pairs.
   const normalizer = one.gate === 'mixed' ? 0.02 : 8;
-  backward(tape, [tape.run(() => gsaLayer(x, { HQ, H, K, V, M, normalizer, cuSeqlens: offsets }).o)]);
+  const shape = { HQ, H, K, V, M, normalizer };
+  const outputs = tape.run(() => gsaLayer(x, { ...shape, ...states, cuSeqlens: offsets }));
+  backward(tape, Object.values(outputs));
 }
 
 /** A training step, then a prefill and a step with a state. 8-bit products take multiples of 16 tokens. */

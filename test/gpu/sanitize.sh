@@ -28,5 +28,8 @@ for tool in "${tools[@]}"; do
   # The cases are small; without this they would not reach the sweep kernels of gated slot attention.
   echo "== $tool, sweeps"
   FLASH_GSA_SWEEP=1 "$sanitizer" --tool "$tool" --error-exitcode 9 "$node" .build/test/gpu/cases.js --gsa-only || status=1
+  # Nor the kernels of large calls on the tensor-core path.
+  echo "== $tool, tensor cores, not exact"
+  FLASH_GSA_SWEEP=0 FLASH_GSA_EXACT=0 "$sanitizer" --tool "$tool" --error-exitcode 9 "$node" .build/test/gpu/cases.js --gsa-only || status=1
 done
 exit $status

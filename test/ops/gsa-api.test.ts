@@ -3,6 +3,7 @@ import { gradcheck } from '#src/autograd/gradcheck.js';
 import { Tape } from '#src/autograd/tape.js';
 import { GsaError } from '#src/native/errors.js';
 import { gsaChunk, gsaRecurrent, type GsaInputs } from '#src/ops/gsa.js';
+import { gsaGate, gsaLayer } from '#src/ops/index.js';
 import { exec } from '#src/tensor/exec.js';
 import { scope } from '#src/tensor/scope.js';
 import { Tensor } from '#src/tensor/tensor.js';
@@ -34,6 +35,56 @@ function tensors(
 }
 
 for (const dev of testDevices()) {
+  test(`${dev} views that begin in the middle of 16 bytes give what tensors of their own give, K=V=64 M=64`, (t) => {
+    const dtype = dev.backend === 'cuda' ? 'bfloat16' : 'float32';
+    const [B, T, H, K, M] = [1, 70, 2, 64, 64];
+    scope(() => {
+      const draw = (shape: number[], seed: number, type: 'bfloat16' | 'float32', shift: number): Tensor => {
+        const count = shape.reduce((a, b) => a * b);
+        const whole = Tensor.randn([count + 1], { device: dev, dtype: type, seed });
+        const view = whole.narrow(0, 1, count).view(shape);
+        return shift ? view : view.contiguousCopy();
+      };
+      const run = (shift: number): Float32Array[] => {
+        const gates = draw([B, T, H, M], 4, 'float32', 0);
+        const { g, s } = gsaGate(gates, {});
+        const moved = (x: Tensor): Tensor => {
+          if (!shift) return x;
+          const room = Tensor.zeros([x.size + 1], { device: dev });
+          const view = room.narrow(0, 1, x.size).view(x.shape);
+          exec('cast', { x }, { y: view }, {});
+          return view;
+        };
+        const leaves = [1, 2, 3].map((seed) => draw([B, T, H, K], seed, dtype, shift));
+        leaves.push(moved(s), moved(g));
+        for (const leaf of leaves) leaf.requiresGrad = true;
+        const [q, k, v, strength, gate] = leaves as [Tensor, Tensor, Tensor, Tensor, Tensor];
+        const tape = new Tape();
+        const { o } = tape.run(() => gsaChunk({ q, k, v, s: strength, g: gate, scale: 0.3 }));
+        tape.backward(o, draw([B, T, H, K], 5, dtype, shift));
+        return [o, ...leaves.map((leaf) => leaf.grad!)].map((x) => x.toFloat32());
+      };
+      const [expected, got] = [run(0), run(1)];
+      got.forEach((values, i) => {
+        const norm = Math.hypot(...expected[i]!);
+        const error = Math.hypot(...values.map((x, j) => x - expected[i]![j]!)) / norm;
+        t.true(error <= (dtype === 'bfloat16' ? 1e-2 : 1e-6), `${i}: ${error}`);
+      });
+    });
+  });
+
+  test(`${dev} gsaLayer refuses an option that it does not know, by name`, (t) => {
+    scope(() => {
+      const x = Tensor.zeros([1, 2, 16], { device: dev });
+      const args = { HQ: 1, H: 1, K: 4, V: 4, M: 4, cu_seqlens: null };
+      t.throws(() => gsaLayer(x, args), {
+        instanceOf: GsaError,
+        code: 'INVALID_ARGUMENT',
+        message: /cu_seqlens/,
+      });
+    });
+  });
+
   test(`${dev} float32 gsaChunk ${ragged.title}: the tape's gradients are the op's`, (t) => {
     const x = drawGsa(ragged);
     const expected = chunkBackward(x, chunkForward(x, dev).ok, dev);

@@ -16,6 +16,7 @@ namespace gsa::sm90 {
 namespace {
 
 using slot_attention::Dims;
+using slot_attention::Inputs;
 
 void trace(const char* op, const char* path, const Dims& d, int32_t dtype) {
   static const char* const wanted = std::getenv("FLASH_GSA_TRACE");
@@ -38,14 +39,19 @@ bool sweep_wanted(bool faster) {
 
 enum class Path { kSweep, kFast, kExact, kGeneral };
 
+// Whether tensors lie where the fast paths can read and write 16 bytes at once; views of others may not.
+bool lie_well(const Inputs& in, std::initializer_list<const void*> others) {
+  return cuda::aligned({in.q, in.k, in.v, in.s, in.g, in.hk0, in.hv0}) && cuda::aligned(others);
+}
+
 Path choose(const gsa_device& device, const char* op, const Dims& d, const int32_t* cu_seqlens, int32_t dtype,
-            bool backward) {
+            bool well, bool backward) {
   static const char* const exact = std::getenv("FLASH_GSA_EXACT");
   const bool packed = cu_seqlens != nullptr;
   Path path = Path::kGeneral;
-  if (sweep_takes(d, dtype) && sweep_wanted(sweep_is_faster(device, d, packed, backward)))
+  if (well && sweep_takes(d, dtype) && sweep_wanted(sweep_is_faster(device, d, packed, backward)))
     path = Path::kSweep;
-  else if (fast_takes(d, dtype))
+  else if (well && fast_takes(d, dtype))
     path = said(exact, exact_costs_little(device, d, packed)) ? Path::kExact : Path::kFast;
   static const char* const names[] = {"sweep", "tensor-core", "exact tensor-core", "general"};
   trace(op, names[static_cast<int>(path)], d, dtype);
@@ -73,7 +79,8 @@ using sm90::Path;
 void gsa_chunk_fwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::ChunkFwd p = slot_attention::read_chunk_fwd(args, dtype);
-  const Path path = sm90::choose(device, "gsa_chunk_fwd", p.dims, p.in.cu_seqlens, dtype, false);
+  const Path path = sm90::choose(device, "gsa_chunk_fwd", p.dims, p.in.cu_seqlens, dtype,
+                                 sm90::lie_well(p.in, {p.o, p.ok, p.hkT, p.hvT}), false);
   if (path == Path::kSweep) return sm90::sweep_fwd(device, p);
   if (path == Path::kGeneral) return sm90::general_fwd(device, p, dtype);
   sm90::fast_fwd(device, p, path == Path::kExact);
@@ -82,7 +89,10 @@ void gsa_chunk_fwd(gsa_device& device, const Args& args) {
 void gsa_chunk_bwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::ChunkBwd p = slot_attention::read_chunk_bwd(args, dtype);
-  const Path path = sm90::choose(device, "gsa_chunk_bwd", p.dims, p.in.cu_seqlens, dtype, true);
+  const Path path = sm90::choose(
+      device, "gsa_chunk_bwd", p.dims, p.in.cu_seqlens, dtype,
+      sm90::lie_well(p.in, {p.ok, p.d_o, p.dhkT, p.dhvT, p.dq, p.dk, p.dv, p.ds, p.dg, p.dhk0, p.dhv0}),
+      true);
   if (path == Path::kSweep) return sm90::sweep_bwd(device, p);
   if (path == Path::kGeneral) return sm90::general_bwd(device, p, dtype);
   sm90::fast_bwd(device, p, path == Path::kExact);
@@ -96,7 +106,9 @@ void gsa_layer_fwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::LayerFwd p = slot_attention::read_layer_fwd(args, dtype);
   const Dims& d = p.chunk.dims;
-  if (sm90::layer_wanted(device, "gsa_layer_fwd", d, dtype, sm90::sweep_takes_layer(p),
+  const auto& chunk = p.chunk;
+  const bool well = sm90::lie_well(chunk.in, {chunk.o, chunk.ok, chunk.hkT, chunk.hvT});
+  if (sm90::layer_wanted(device, "gsa_layer_fwd", d, dtype, well && sm90::sweep_takes_layer(p),
                          sm90::layer_is_faster(device, d), false, nullptr))
     return sm90::sweep_layer_fwd(device, p);
   slot_attention::compose_layer_fwd(device, args, gsa_inputs_fwd, gsa_chunk_fwd);
@@ -108,7 +120,10 @@ void gsa_layer_bwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::LayerBwd p = slot_attention::read_layer_bwd(args, dtype);
   const Dims& d = p.chunk.dims;
-  if (sm90::layer_wanted(device, "gsa_layer_bwd", d, dtype, sm90::sweep_takes_layer(p), true, true,
+  const auto& chunk = p.chunk;
+  const bool well =
+      sm90::lie_well(chunk.in, {chunk.ok, chunk.d_o, chunk.dhkT, chunk.dhvT, chunk.dhk0, chunk.dhv0});
+  if (sm90::layer_wanted(device, "gsa_layer_bwd", d, dtype, well && sm90::sweep_takes_layer(p), true, true,
                          p.chunk.in.cu_seqlens))
     return sm90::sweep_layer_bwd(device, p);
   std::vector<std::unique_ptr<Scratch>> memory;
