@@ -18,7 +18,7 @@ interface LayerInputs {
 
 type Form = (inputs: LayerInputs, shape: Required<Omit<GsaShape, 'DOC'>>) => Tensor;
 
-const joined: Form = ({ x, cuSeqlens }, shape) => gsaLayer(x, { ...shape, cuSeqlens }).o;
+const joined: Form = ({ x, cuSeqlens }, { HQ, H, K, V, M }) => gsaLayer(x, { HQ, H, K, V, M, cuSeqlens }).o;
 const composed: Form = ({ x, cuSeqlens }, shape) => gsaChunk({ ...gsaInputs(x, shape), cuSeqlens }).o;
 
 /** One forward and backward; `use` sees the output and the gradient before they end. */
