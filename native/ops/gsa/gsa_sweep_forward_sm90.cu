@@ -217,12 +217,12 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Memory<kHalves, 
         state.answered(acc);
         if constexpr (kSlopes) scale_by_slopes<kGroups>(acc, x.rare.raw, sub, thread);
         stage_rows<kGroups>(acc, v, sub, thread);
-        if constexpr (kHalves == 2) send_outputs<kGroups>(v, x.halves, at.half, at.partner(), sub, thread);
+        if constexpr (kHalves == 2) send_outputs<kGroups>(v, x.halves, at.half, at.partner(), i, sub, thread);
         state.settle();
       }
       constexpr int kRows = kStep / kHalves;  // that the block finishes
       const int past = at.half * kRows;
-      if constexpr (kHalves == 2) add_outputs<kGroups>(v, x.halves, at.half, i, thread);
+      if constexpr (kHalves == 2) add_outputs<kBackward, kGroups>(v, x.halves, at.half, i, thread);
       store_step<kOutBarrier, kGroups, kRows>(
           v + past * kTile, a.out_map, here.head * a.out_width + first, here.row + past,
           a.out + (here.row + past) * stride + here.head * a.out_width + first, stride,
@@ -313,16 +313,17 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Memory<kHalves,
         Fragment z;
         block.read_rows(older, x.partial[c % 2][own * kCluster], x.pairs[c % 2][own * kCluster], gates, z);
         if (own + 1 == kOwned) steps.read();
-        if constexpr (kHalves == 2) {
-          const auto meanwhile = [&] {
-            if (starts) send_gates(GateSums(new_g, place));
-          };
-          block.answer_rows(z, saved, rows,
-                            OtherHalf<2, kBackward, decltype(meanwhile)>{x.halves.rows, at.partner(),
-                                                                         c * kOwned + own, meanwhile});
-        } else {
-          block.answer_rows(z, saved, rows, OtherHalf<1, kBackward, int>{});
-        }
+        const auto meanwhile = [&] {
+          if (starts) send_gates(GateSums(new_g, place));
+        };
+        if constexpr (kHalves == 1)
+          block.answer_rows(z, saved, rows, OtherMeans<1, kOut, int>());
+        else
+          block.answer_rows(
+              z, saved, rows,
+              OtherMeans<2, kOut, decltype(meanwhile)>{x.halves, at.partner(), c * kOwned + own, meanwhile});
+        if constexpr (!kBackward && kHalves == 2)
+          send_sums(saved.sums, x.halves, at.half, at.partner(), c, sub, place);
         if constexpr (kBackward) {
           store_fragment(z, a.dok, rows, place);
           store_fragment(saved.ok, a.flow, rows, place);
@@ -334,12 +335,14 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Memory<kHalves,
       if constexpr (kKeep) older = newer;
       if (starts) {
         const GateSums sums(new_g, place);
-        if (kHalves == 1 || !ends) send_gates(sums);
+        if (!kBackward || kHalves == 1 || !ends) send_gates(sums);
         if constexpr (kKeep) newer = Decayed(sums, new_s);
         if (own + 1 == kOwned) starting.advance();
       }
       // Last, so that nothing above waits for them.
       if (starts && starting.inside()) load_new((own + 1) % kOwned);
+      if constexpr (!kBackward && kHalves == 2)
+        if (ends && sub / (kSubs / 2) == at.half) send_factors<kCluster>(x.halves, c, sub, place);
     }
     steps.done();
   }

@@ -8,13 +8,10 @@
 namespace gsa::sm90 {
 namespace {
 
-// Softmax over all slots of every row, in place. A warp's own slots first, then the four warps through
-// `w.sums`, then those of the other half. Ends after a barrier, from which on `beyond` of all warps can be
-// read.
-template <int kHalves, class Meanwhile>
-__device__ __forceinline__ void softmax_rows(Fragment& logits, SlotWork& w, const FragmentPlace& at,
-                                             const OtherHalf<kHalves, false, Meanwhile>& other) {
-  float largest[2][2];
+// The exponentials of a row over the largest of the warp's own slots, in place; that and their sum to
+// `w.sums`.
+__device__ __forceinline__ void softmax_warp(Fragment& logits, SlotWork& w, const FragmentPlace& at,
+                                             float (&largest)[2][2]) {
 #pragma unroll
   for (int n = 0; n < 2; ++n)
 #pragma unroll
@@ -28,43 +25,63 @@ __device__ __forceinline__ void softmax_rows(Fragment& logits, SlotWork& w, cons
       for (int h = 0; h < 2; ++h) s += logits[n][2 * h + b] = exp2_approx(kLog2E * logits[n][2 * h + b] - x);
 #pragma unroll
       for (int o = 4; o < 32; o *= 2) s += __shfl_xor_sync(~0u, s, o);
-      if (at.lane < 4) {
-        w.sums[at.row + 8 * n + b][at.warp] = make_float2(x, s);
-        other.send(at.row + 8 * n + b, at.warp, x, s);
-      }
+      if (at.lane < 4) w.sums[at.row + 8 * n + b][at.warp] = make_float2(x, s);
     }
-  if constexpr (kHalves == 2) other.meanwhile();
+}
+
+// Softmax over all slots of every row, in place. A warp's own slots first, then the four warps through
+// `w.sums`. Ends after a barrier, from which on `beyond` of all warps can be read.
+__device__ __forceinline__ void softmax_rows(Fragment& logits, SlotWork& w, const FragmentPlace& at) {
+  float largest[2][2];
+  softmax_warp(logits, w, at, largest);
   role_sync();
-  other.wait(at.thread);
 #pragma unroll
   for (int n = 0; n < 2; ++n)
 #pragma unroll
     for (int b = 0; b < 2; ++b) {
-      float2 of[4 * kHalves];
+      float2 of[4];
 #pragma unroll
       for (int i = 0; i < 4; ++i) of[i] = w.sums[at.row + 8 * n + b][i];
-      float most = fmaxf(fmaxf(of[0].x, of[1].x), fmaxf(of[2].x, of[3].x));
-      if constexpr (kHalves == 2) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          of[4 + i] = other.sums(at.row + 8 * n + b, i);
-          most = fmaxf(most, of[4 + i].x);
-        }
-      }
+      const float most = fmaxf(fmaxf(of[0].x, of[1].x), fmaxf(of[2].x, of[3].x));
       float all = 0.0f;
 #pragma unroll
-      for (int i = 0; i < 4 * kHalves; ++i) all += exp2_approx(of[i].x - most) * of[i].y;
+      for (int i = 0; i < 4; ++i) all += exp2_approx(of[i].x - most) * of[i].y;
       const float factor = exp2_approx(largest[n][b] - most) * reciprocal_approx(all);
       logits[n][b] *= factor;
       logits[n][2 + b] *= factor;
     }
 }
 
+// The same for half of the slots: exponentials over the largest of the half.
+__device__ __forceinline__ void softmax_half(Fragment& logits, SlotWork& w, const FragmentPlace& at,
+                                             RowSums& sums) {
+  float largest[2][2];
+  softmax_warp(logits, w, at, largest);
+  role_sync();
+#pragma unroll
+  for (int n = 0; n < 2; ++n)
+#pragma unroll
+    for (int b = 0; b < 2; ++b) {
+      float2 of[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) of[i] = w.sums[at.row + 8 * n + b][i];
+      const float most = fmaxf(fmaxf(of[0].x, of[1].x), fmaxf(of[2].x, of[3].x));
+      float all = 0.0f;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) all += exp2_approx(of[i].x - most) * of[i].y;
+      const float factor = exp2_approx(largest[n][b] - most);
+      logits[n][b] *= factor;
+      logits[n][2 + b] *= factor;
+      sums.most[n][b] = most;
+      sums.all[n][b] = all;
+    }
+}
+
 // Sum over all slots of p dp, by row: as softmax_rows, one sum instead of three.
-template <int kHalves, class Meanwhile>
+template <int kHalves, int kOut, class Meanwhile>
 __device__ __forceinline__ void mean_rows(const Fragment& p, const Fragment& dp, SlotWork& w,
                                           const FragmentPlace& at,
-                                          const OtherHalf<kHalves, true, Meanwhile>& other,
+                                          const OtherMeans<kHalves, kOut, Meanwhile>& other,
                                           float (&mean)[2][2]) {
 #pragma unroll
   for (int n = 0; n < 2; ++n)
@@ -75,12 +92,12 @@ __device__ __forceinline__ void mean_rows(const Fragment& p, const Fragment& dp,
       for (int o = 4; o < 32; o *= 2) x += __shfl_xor_sync(~0u, x, o);
       if (at.lane < 4) {
         w.means[at.row + 8 * n + b][at.warp] = x;
-        other.send(at.row + 8 * n + b, at.warp, x);
+        if constexpr (kHalves == 2) other.send(at.row + 8 * n + b, at.warp, x);
       }
     }
   if constexpr (kHalves == 2) other.meanwhile();
   role_sync();
-  other.wait(at.thread);
+  if constexpr (kHalves == 2) other.wait(at.thread);
 #pragma unroll
   for (int n = 0; n < 2; ++n)
 #pragma unroll
@@ -105,10 +122,11 @@ struct Decayed {
   }
 };
 
-// Backward: what is left of the forward's softmax.
+// Backward: what is left of the forward's softmax. Forward: of a softmax that is not finished, of two halves.
 struct Saved {
   Fragment ok = {};
   float norm[2][2] = {};
+  RowSums sums;
   __device__ __forceinline__ void load(const ForwardSweep& a, const RowBlock& rows, const FragmentPlace& at) {
     load_fragment(ok, a.ok, rows, at);
     load_norms(norm, a.norm, rows, at);
@@ -161,12 +179,15 @@ struct SlotBlock {
 
   // What reads the second state, of logits or dp: softmax, or dok. Ends after a barrier. `rows`: of the
   // outputs.
-  template <class Meanwhile>
+  template <int kOut, class Meanwhile>
   __device__ __forceinline__ void answer_rows(Fragment& z, Saved& saved, const RowBlock& rows,
-                                              const OtherHalf<kHalves, kBackward, Meanwhile>& other) const {
+                                              const OtherMeans<kHalves, kOut, Meanwhile>& other) const {
     if constexpr (!kBackward) {
       if (a.ok) store_fragment(z, a.ok, rows, at);
-      softmax_rows(z, w, at, other);
+      if constexpr (kHalves == 1)
+        softmax_rows(z, w, at);
+      else
+        softmax_half(z, w, at, saved.sums);
     } else {
       Fragment p;
       each([&](int n, int i) { p[n][i] = exp2_approx(kLog2E * saved.ok[n][i] - saved.norm[n][i % 2]); });

@@ -357,14 +357,14 @@ __device__ __forceinline__ void stage_rows(const float (&out)[kGroups][2][4], bf
                       pack_bf16(out[c][0][2], out[c][0][3]), pack_bf16(out[c][1][0], out[c][1][1]),
                       pack_bf16(out[c][1][2], out[c][1][3]));
 }
-// Eight values each, rounded once more.
-__device__ __forceinline__ uint4 add_bf16(const uint4& x, const uint4& y) {
+// Eight values each, times their factors, rounded once more.
+__device__ __forceinline__ uint4 add_bf16(const uint4& x, const uint4& y, float2 factors = {1.0f, 1.0f}) {
   uint32_t sums[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const float2 a = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162*>(&x)[i]),
                  b = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162*>(&y)[i]);
-    sums[i] = pack_bf16(a.x + b.x, a.y + b.y);
+    sums[i] = pack_bf16(factors.x * a.x + factors.y * b.x, factors.x * a.y + factors.y * b.y);
   }
   return {sums[0], sums[1], sums[2], sums[3]};
 }
