@@ -38,12 +38,15 @@ struct Values {
 struct Case {
   std::string name;
   int B, T, HQ, H, width;
-  double gate;  // NaN: logsigmoid / 8; else uniform in [gate, 0]
+  double gate;  // NaN: logsigmoid / 8; else uniform in [gate, least * gate]
   std::vector<int32_t> cu_seqlens;
   int clusters;
   double scale;
   int keeping = 0;    // so many slots forget a thousandth of what the others do
   int M = 64, V = 0;  // V: width, where it is 0
+  // With strong gates all slots would be nearly equal, and dq and dk rounding: where `least` is not 0, write
+  // strengths are drawn apart from the gates.
+  double least = 0, state = 0.1;  // state: the size of initial states and of gradients of final ones
 };
 
 struct Problem {
@@ -67,20 +70,24 @@ struct Problem {
         v(rows * x.H * V, true, silu),
         d_o(rows * x.HQ * V, true, normal),
         g(rows * x.H * M, false,
-          [&, i = 0]() mutable { return gate(x.gate) * (i++ % M < x.keeping ? 1e-3 : 1); }),
-        s(rows * x.H * M, false, [&, i = size_t{0}]() mutable { return -std::expm1(g.exact[i++]); }),
-        hk0(state_k, false, small),
-        hv0(state_v, false, small),
-        dhkT(state_k, false, small),
-        dhvT(state_v, false, small) {}
+          [&, i = 0]() mutable { return gate(x.gate, x.least) * (i++ % M < x.keeping ? 1e-3 : 1); }),
+        s(rows * x.H * M, false,
+          [&, i = size_t{0}]() mutable {
+            const double forgotten = -std::expm1(g.exact[i++]);
+            return x.least > 0 ? uniform(0) : forgotten;
+          }),
+        hk0(state_k, false, [&] { return x.state * normal(); }),
+        hv0(state_v, false, [&] { return x.state * normal(); }),
+        dhkT(state_k, false, [&] { return x.state * normal(); }),
+        dhvT(state_v, false, [&] { return x.state * normal(); }) {}
   static double silu() {
     const double x = normal();
     return x / (1 + std::exp(-x));
   }
-  static double small() { return 0.1 * normal(); }
-  static double gate(double low) {
+  static double uniform(double least) { return std::uniform_real_distribution<double>(least, 1)(engine); }
+  static double gate(double low, double least) {
     if (std::isnan(low)) return -std::log1p(std::exp(-normal())) / 8;
-    return low * std::uniform_real_distribution<double>(0, 1)(engine);
+    return low * uniform(least);
   }
 };
 

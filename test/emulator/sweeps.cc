@@ -105,6 +105,23 @@ int main(int argc, char** argv) {
     c.name = "M 128, " + c.name;
     cases.push_back(c);
   }
+  // What enters a row is a hundredth of what it writes itself.
+  for (const int M : {64, 128})
+    cases.push_back({"M " + std::to_string(M) + ", a document of one row, every gate of 4 to 5 nats, K=V=64",
+                     1,
+                     66,
+                     2,
+                     2,
+                     64,
+                     -5,
+                     {0, 1, 1, 66},
+                     9,
+                     0.125,
+                     0,
+                     M,
+                     0,
+                     0.8,
+                     0.6});
   // With an argument: those whose names it is part of.
   bool pass = true;
   for (const Case& c : cases)

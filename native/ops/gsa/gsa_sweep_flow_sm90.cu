@@ -44,6 +44,33 @@ __device__ __forceinline__ void store_gate_slopes(const FlowPass& a, int64_t row
   *reinterpret_cast<HalfQuad*>(a.gate.df + at) = df;
 }
 
+// State . gradient before the first row of a sequence, slot by slot. A block for a sequence and key/value
+// head.
+constexpr int kCrossingThreads = 256;
+__global__ void __launch_bounds__(kCrossingThreads) first_crossing_kernel(const FirstCrossing a) {
+  auto& shared = *reinterpret_cast<float (*)[kCrossingThreads]>(block_memory());
+  const int M = a.slots, thread = threadIdx.x, parts = kCrossingThreads / M, part = thread / M;
+  float sum = 0.0f;
+  if (a.hk0) {  // [channels, slots]
+    const int64_t at = blockIdx.x * a.K * M + thread % M;
+    for (int c = part; c < a.K; c += parts) sum += a.hk0[at + c * M] * a.dhk0[at + c * M];
+  }
+  shared[thread] = sum;
+  __syncthreads();
+  const int lane = thread % 32, warp = thread / 32;
+  for (int m = warp; m < M; m += kCrossingThreads / 32) {
+    float x = 0.0f;
+    if (a.hv0) {  // [slots, channels]
+      const int64_t at = (blockIdx.x * int64_t{M} + m) * a.V;
+      for (int c = lane; c < a.V; c += 32) x += a.hv0[at + c] * a.dhv0[at + c];
+    }
+#pragma unroll
+    for (int o = 16; o > 0; o /= 2) x += __shfl_xor_sync(~0u, x, o);
+    for (int i = 0; i < parts; ++i) x += shared[i * M + m];
+    if (lane == 0) a.out[blockIdx.x * int64_t{M} + m] = x;
+  }
+}
+
 // One block for the rows of a step and a key/value head: a thread has four slots of four rows. What the query
 // heads of a group left is summed in their order.
 __global__ void __launch_bounds__(kQuads* kParts) flow_kernel(const FlowPass a) {
@@ -94,12 +121,16 @@ __global__ void __launch_bounds__(kQuads* kParts) flow_kernel(const FlowPass a) 
   };
   shared.sums[part][quad] = sum;
   shared.end[part][quad] = crossing(group);
-  shared.start[part][quad] = group > 0 ? crossing(group - 1) : Quad{};
+  Quad first_crossing = {};
+  if (a.first_crossing && part == 0)
+    first_crossing = *quad_of(a.first_crossing, (sequence * a.H + h) * kQuads + quad);
+  shared.start[part][quad] = group > 0 ? crossing(group - 1) : first_crossing;
   __syncthreads();
   // Known at both ends of the step: the sum runs from where less crosses, so that what is forgotten inside
-  // leaves no rounding of something large behind. Before the first step nothing crosses, unless there was a
-  // state.
+  // leaves no rounding of something large behind. Four slots together, since of one little may cross by
+  // chance, as the difference of large numbers. Without initial states nothing crosses before the first step.
   Quad start = {}, end = {}, earlier = {}, later = {};
+  float at_start = 0.0f, at_end = 0.0f;
   for (int i = 0; i < kParts; ++i) {
     const Quad s = shared.start[i][quad], e = shared.end[i][quad], x = shared.sums[i][quad];
     each([&](int c) {
@@ -107,9 +138,11 @@ __global__ void __launch_bounds__(kQuads* kParts) flow_kernel(const FlowPass a) 
       earlier.x[c] += i < part ? x.x[c] : 0.0f, later.x[c] += i > part ? x.x[c] : 0.0f;
     });
   }
+  each([&](int c) { at_start += fabsf(start.x[c]), at_end += fabsf(end.x[c]); });
+  const bool from_start = (group == 0 && !a.first_crossing) || at_start < at_end;
   Quad dg[kPartRows];
   each([&](int c) {
-    if (group == 0 ? a.empty_before : fabsf(start.x[c]) < fabsf(end.x[c])) {
+    if (from_start) {
       float x = start.x[c] - earlier.x[c];
 #pragma unroll
       for (int i = 0; i < kPartRows; ++i) {
@@ -133,6 +166,11 @@ __global__ void __launch_bounds__(kQuads* kParts) flow_kernel(const FlowPass a) 
 }
 
 }  // namespace
+
+void launch_first_crossing(gsa_device& device, int64_t states, const FirstCrossing& a) {
+  cuda::launch_clusters<1>(device, first_crossing_kernel, states, kCrossingThreads,
+                           kCrossingThreads * sizeof(float), a);
+}
 
 void launch_flow(gsa_device& device, const FlowPass& a) {
   // With cu_seqlens the lengths are on the device: there are blocks for as many steps as there can be.

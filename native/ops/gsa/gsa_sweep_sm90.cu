@@ -238,7 +238,40 @@ GateSlope gate_slope(const Dims& d, const Joined* rows) {
           1.0f / rows->normalizer};
 }
 
-void sweep_back(gsa_device& device, const ChunkBwd& p, const Joined* rows) {
+// What dg starts from where there are initial states: their gradients, which the user need not want.
+class InitialStates {
+ public:
+  InitialStates(gsa_device& device, ChunkBwd& p) : device_(device), p_(p) {
+    const Dims& d = p.dims;
+    const int64_t keys = p.in.hk0 ? d.N * d.H * d.K * d.M : 0, values = p.in.hv0 ? d.N * d.H * d.V * d.M : 0,
+                  crossing = keys || values ? d.N * d.H * d.M : 0;
+    if (crossing == 0) return;
+    memory_ =
+        std::make_unique<Scratch>(device, (keys + values + crossing) * static_cast<int64_t>(sizeof(float)));
+    float* x = memory_->as<float>();
+    crossing_ = x + keys + values;
+    if (keys && !p.dhk0) p.dhk0 = x;
+    if (values && !p.dhv0) p.dhv0 = x + keys;
+  }
+  // After the passes that make the gradients. NULL: no initial states.
+  const float* crossing() const {
+    const Dims& d = p_.dims;
+    if (crossing_)
+      launch_first_crossing(
+          device_, d.N * d.H,
+          {static_cast<int>(d.M), d.K, d.V, p_.in.hk0, p_.dhk0, p_.in.hv0, p_.dhv0, crossing_});
+    return crossing_;
+  }
+
+ private:
+  gsa_device& device_;
+  const ChunkBwd& p_;
+  std::unique_ptr<Scratch> memory_;
+  float* crossing_ = nullptr;
+};
+
+void sweep_back(gsa_device& device, ChunkBwd p, const Joined* rows) {
+  const InitialStates initial(device, p);
   const Dims& d = p.dims;
   const Scratch memory(device, SweepScratch(nullptr, d, rows).bytes);
   SweepScratch x(memory.as<char>(), d, rows);
@@ -250,9 +283,9 @@ void sweep_back(gsa_device& device, const ChunkBwd& p, const Joined* rows) {
   for (int half = 0; half < halves; ++half) backward_keys(device, p, rows, x, half);
   const bool grouped = d.HQ != d.H;
   // To it halves are heads: where there are two, every key/value head has one query head.
-  launch_flow(device, {x.documents, d.T, d.N, d.HQ * halves, d.H * halves, cluster_of(d),
-                       !p.in.hk0 && !p.in.hv0, p.in.s, x.flow, grouped || rows ? x.ds : p.ds, x.anchor_flow,
-                       p.dg, grouped ? p.ds : nullptr, gate_slope(d, rows)});
+  launch_flow(device, {x.documents, d.T, d.N, d.HQ * halves, d.H * halves, cluster_of(d), initial.crossing(),
+                       p.in.s, x.flow, grouped || rows ? x.ds : p.ds, x.anchor_flow, p.dg,
+                       grouped ? p.ds : nullptr, gate_slope(d, rows)});
 }
 
 }  // namespace

@@ -42,9 +42,13 @@ __device__ __forceinline__ void convert(const UserState& user, const Conversion&
     float* x = states + (kOut ? place_out(channel, slot) : place_in(channel, slot));
     const auto start = [&] { return user.start ? user.start[at] : 0.0f; };
     if constexpr (kStore) {
+      if (rows.begin == rows.end) {  // No walk has left anything.
+        user.end[at] = start();
+        continue;
+      }
       float sum = x[0];
       for (int i = 1; i < a.group; ++i) sum += x[i * next_walk];
-      user.end[at] = rows.begin == rows.end ? start() : sum;
+      user.end[at] = sum;
     } else {
       x[0] = block % a.group == 0 ? start() : 0.0f;
     }

@@ -14,16 +14,26 @@ struct GateSlope {
   float inverse_normalizer;
 };
 
+// What crosses the gates of the first rows: initial states times their gradients.
+struct FirstCrossing {
+  int slots;  // 64 or 128
+  int64_t K, V;
+  const float *hk0, *dhk0;  // [states, K, slots]; NULL: zeros
+  const float *hv0, *dhv0;  // [states, slots, V]; NULL: zeros
+  float* out;               // [states, slots]
+};
+void launch_first_crossing(gsa_device& device, int64_t states, const FirstCrossing& a);
+
 struct FlowPass {
   Documents documents;
   int64_t T, N, HQ, H;
   int cluster;
-  bool empty_before;         // no initial states
-  const float* s;            // [rows, H, slots]
-  const float *flow, *ds;    // [rows, HQ, slots]
-  const float* anchor_flow;  // [first_anchor .., HQ, cluster, 5, slots]
-  float* dg;                 // [rows, H, slots]; layer form, HQ = H: not wanted
-  float* ds_of_groups;       // [rows, H, slots] sums of ds over the query heads of a group; NULL: not wanted
+  const float* first_crossing;  // FirstCrossing::out; NULL: no initial states
+  const float* s;               // [rows, H, slots]
+  const float *flow, *ds;       // [rows, HQ, slots]
+  const float* anchor_flow;     // [first_anchor .., HQ, cluster, 5, slots]
+  float* dg;                    // [rows, H, slots]; layer form, HQ = H: not wanted
+  float* ds_of_groups;  // [rows, H, slots] sums of ds over the query heads of a group; NULL: not wanted
   GateSlope gate;
 };
 void launch_flow(gsa_device& device, const FlowPass& a);
