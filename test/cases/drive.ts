@@ -101,3 +101,9 @@ export function runOnHost(
 ): Float32Array[] {
   return scope(() => one.run(toTensors(one, values, device, computed)).map((y) => y.toFloat32()));
 }
+
+/** Names of the arrays that are not the same bits. (deepEqual takes seconds for arrays of this size.) */
+export function differing(a: Record<string, Float32Array>, b: Record<string, Float32Array>): string[] {
+  const bits = (x: Float32Array) => Buffer.from(x.buffer, x.byteOffset, x.byteLength);
+  return Object.keys(a).filter((name) => !bits(a[name]!).equals(bits(b[name]!)));
+}

@@ -1,6 +1,6 @@
 import test from 'ava';
 import { scope } from '#src/tensor/scope.js';
-import { relativeError } from '../cases/drive.js';
+import { differing, relativeError } from '../cases/drive.js';
 import { drawGsa, grouped, gsaCase, ragged, type GsaInputs } from '../cases/gsa.js';
 import { testDevices } from '../devices.js';
 import { chunkBackward, chunkForward, recurrent } from './gsa_run.js';
@@ -13,12 +13,6 @@ function everything(x: GsaInputs, dev: Parameters<typeof chunkForward>[1]): Reco
   const steps = recurrent(x, dev);
   const backward = chunkBackward(x, forward.ok, dev);
   return { ...forward, ...backward, stepO: steps.o, stepHk: steps.hkT, stepHv: steps.hvT };
-}
-
-/** Names of the arrays that are not the same bits. */
-function differing(a: Record<string, Float32Array>, b: Record<string, Float32Array>): string[] {
-  const bits = (x: Float32Array) => Buffer.from(x.buffer, x.byteOffset, x.byteLength);
-  return Object.keys(a).filter((name) => !bits(a[name]!).equals(bits(b[name]!)));
 }
 
 for (const dev of testDevices()) {
