@@ -56,7 +56,8 @@ struct Problem {
   size_t rows, state_k, state_v;
   Values raw_q, raw_k, raw_v;  // projections; silu of them:
   Values q, k, v, d_o, g, s, hk0, hv0, dhkT, dhvT;
-  explicit Problem(const Case& x)
+  // `layer`: the projections are bfloat16, too.
+  explicit Problem(const Case& x, bool layer = false)
       : c(x),
         K(x.width),
         V(x.V ? x.V : x.width),
@@ -66,9 +67,9 @@ struct Problem {
         rows(static_cast<size_t>(x.B) * x.T),
         state_k(static_cast<size_t>(d.N) * x.H * K * M),
         state_v(static_cast<size_t>(d.N) * x.H * V * M),
-        raw_q(rows * x.HQ * K, true, normal),
-        raw_k(rows * x.H * K, true, normal),
-        raw_v(rows * x.H * V, true, normal),
+        raw_q(rows * x.HQ * K, layer, normal),
+        raw_k(rows * x.H * K, layer, normal),
+        raw_v(rows * x.H * V, layer, normal),
         q(silu(raw_q)),
         k(silu(raw_k)),
         v(silu(raw_v)),

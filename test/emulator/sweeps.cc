@@ -7,7 +7,7 @@
 namespace {
 
 bool run(const Case& c) {
-  const Problem p(c);
+  const Problem p(c, true);
   emulator::clusters_of_device = c.clusters;
   gsa_device device;
   if (!gsa::sm90::sweep_takes(p.d, GSA_BFLOAT16))
