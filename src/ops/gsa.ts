@@ -1,6 +1,7 @@
 import { GsaError } from '../native/errors.js';
 import { exec } from '../tensor/exec.js';
 import { record, recording } from '../tensor/recorder.js';
+import type { Device } from '../tensor/device.js';
 import { Tensor } from '../tensor/tensor.js';
 import {
   checkNumber,
@@ -38,12 +39,14 @@ export interface GsaInputs {
 
 const NAMES = ['q', 'k', 'v', 's', 'g', 'hk0', 'hv0', 'cuSeqlens', 'scale', 'outputFinalState'];
 
-export interface Checked extends GsaInputs {
+/** @internal */
+export interface CheckedRest extends Pick<GsaInputs, 'hk0' | 'hv0' | 'cuSeqlens'> {
   scale: number;
   /** [N, H, K, M] and [N, H, M, V] */
   hkShape: number[];
   hvShape: number[];
 }
+export type Checked = GsaInputs & CheckedRest;
 
 /** @internal */
 export function checkGsa(op: string, args: GsaInputs): Checked {
@@ -58,13 +61,29 @@ export function checkGsa(op: string, args: GsaInputs): Checked {
   const s = checkTensor(op, 's', args.s, { shape: [B, T, H, null], dtype: 'float32', device });
   const M = s.shape[3]!;
   const g = checkTensor(op, 'g', args.g, { shape: [B, T, H, M], dtype: 'float32', device });
+  checkHeads(op, HQ, H);
+  return { q, k, v, s, g, ...checkRest(op, args, { B, T, H, K, V, M }, device) };
+}
+
+/** @internal */
+export function checkHeads(op: string, HQ: number, H: number): void {
   if (H < 1 || HQ % H !== 0)
     throw refuse(op, `a multiple of the ${H} key/value heads`, 'the heads of q', `${HQ}`);
+}
+
+/** What stands beside the rows.
+ * @internal */
+export function checkRest(
+  op: string,
+  args: Pick<GsaInputs, 'hk0' | 'hv0' | 'cuSeqlens' | 'scale'>,
+  { B, T, H, K, V, M }: Record<'B' | 'T' | 'H' | 'K' | 'V' | 'M', number>,
+  device: Device,
+): CheckedRest {
   const cuSeqlens = checkOptional(op, 'cuSeqlens', args.cuSeqlens, { ndim: 1, dtype: 'int32', device });
   if (cuSeqlens && cuSeqlens.size < 2)
     throw refuse(op, 'at least 2 offsets', 'cuSeqlens', `${cuSeqlens.size}`);
   if (cuSeqlens && B !== 1)
-    throw refuse(op, 'batch size 1 (sequences joined along T)', 'q with cuSeqlens', `batch size ${B}`);
+    throw refuse(op, 'batch size 1 (sequences joined along T)', 'the rows with cuSeqlens', `batch size ${B}`);
   checkOffsets(op, cuSeqlens, T);
   const N = cuSeqlens ? cuSeqlens.size - 1 : B;
   const hkShape = [N, H, K, M];
@@ -72,11 +91,14 @@ export function checkGsa(op: string, args: GsaInputs): Checked {
   const hk0 = checkOptional(op, 'hk0', args.hk0, { shape: hkShape, dtype: 'float32', device });
   const hv0 = checkOptional(op, 'hv0', args.hv0, { shape: hvShape, dtype: 'float32', device });
   const scale = checkNumber(op, 'scale', args.scale ?? 1);
-  return { q, k, v, s, g, hk0, hv0, cuSeqlens, scale, hkShape, hvShape };
+  return { hk0, hv0, cuSeqlens, scale, hkShape, hvShape };
 }
 
 function outputLike(q: Tensor, v: Tensor): Tensor {
-  return emptyBeside(q, [...q.shape.slice(0, 3), v.shape[3]!]);
+  return emptyBeside(q, outputShape(q, v));
+}
+function outputShape(q: Tensor, v: Tensor): number[] {
+  return [...q.shape.slice(0, 3), v.shape[3]!];
 }
 
 /** Gated slot attention over whole sequences, chunk by chunk (Zhang et al. 2024, arXiv 2409.07146, section 3):
@@ -91,7 +113,13 @@ export function gsaChunk(args: GsaInputs): { o: Tensor; hkT?: Tensor; hvT?: Tens
   const checked = checkGsa('gsaChunk', args);
   const { q, k, v, s, g, hk0, hv0, cuSeqlens, scale } = checked;
   const inputs = [q, k, v, s, g, hk0, hv0];
-  const { o, states, ...kept } = emptyOutputs(checked, args.outputFinalState ?? false, recording(inputs));
+  const extents = { shape: outputShape(q, v), M: s.shape[3]! };
+  const { o, states, ...kept } = emptyOutputs(
+    q,
+    { ...checked, ...extents },
+    args.outputFinalState ?? false,
+    recording(inputs),
+  );
   using ok = kept.ok;
   exec('gsa_chunk_fwd', { q, k, v, s, g, hk0, hv0, cu_seqlens: cuSeqlens }, { o, ok, ...states }, { scale });
   if (!ok) return { o, ...states };
@@ -106,7 +134,7 @@ export function gsaChunk(args: GsaInputs): { o: Tensor; hkT?: Tensor; hvT?: Tens
     const dhv0 = needs[6] ? Tensor.emptyLike(hv0!) : null;
     exec(
       'gsa_chunk_bwd',
-      { q, k, v, s, g, hk0, hv0, cu_seqlens, ok, do: dO ?? zerosFor(q!, v!), dhkT, dhvT },
+      { q, k, v, s, g, hk0, hv0, cu_seqlens, ok, do: dO ?? zerosLike(q!, outputShape(q!, v!)), dhkT, dhvT },
       { dq, dk, dv, ds, dg, dhk0, dhv0 },
       { scale },
     );
@@ -115,23 +143,24 @@ export function gsaChunk(args: GsaInputs): { o: Tensor; hkT?: Tensor; hvT?: Tens
   return { o, ...states };
 }
 
-/** Where a forward writes; `ok`, the logits, which the backward wants, where they are to be kept.
+/** Where a forward writes, o of `shape`; `ok`, the logits, which the backward wants, where they are to be kept.
  * @internal */
 export function emptyOutputs(
-  { q, v, s, hkShape, hvShape }: Checked,
+  beside: Tensor,
+  { shape, M, hkShape, hvShape }: Pick<CheckedRest, 'hkShape' | 'hvShape'> & { shape: number[]; M: number },
   outputFinalState: boolean,
   keepLogits: boolean,
 ): { o: Tensor; ok: Tensor | null; states: { hkT?: Tensor; hvT?: Tensor } } {
   const states = outputFinalState
-    ? { hkT: emptyBeside(q, hkShape, 'float32'), hvT: emptyBeside(q, hvShape, 'float32') }
+    ? { hkT: emptyBeside(beside, hkShape, 'float32'), hvT: emptyBeside(beside, hvShape, 'float32') }
     : {};
-  const ok = keepLogits ? emptyBeside(q, [...q.shape.slice(0, 3), s.shape[3]!], 'float32') : null;
-  return { o: outputLike(q, v), ok, states };
+  const ok = keepLogits ? emptyBeside(beside, [...shape.slice(0, 3), M], 'float32') : null;
+  return { o: emptyBeside(beside, shape), ok, states };
 }
 
 /** @internal */
-export function zerosFor(q: Tensor, v: Tensor): Tensor {
-  return Tensor.zeros([...q.shape.slice(0, 3), v.shape[3]!], { dtype: q.dtype, device: q.device });
+export function zerosLike(beside: Tensor, shape: readonly number[]): Tensor {
+  return Tensor.zeros(shape, { dtype: beside.dtype, device: beside.device });
 }
 
 /** The same function as gsaChunk, one token after another: for decoding. The given states are not changed.

@@ -55,12 +55,21 @@ export function checkInputs(op: string, x: unknown, shape: GsaInputShape): Check
 }
 
 /** @internal */
-export function emptyInputs(x: Tensor, { HQ, H, K, V, M }: CheckedInputs): GsaMade {
+export function emptyInputs(x: Tensor, checked: CheckedInputs): GsaMade {
   const [B, T] = x.shape as [number, number];
+  const { HQ, H, K, V } = checked;
   return {
     q: emptyBeside(x, [B, T, HQ, K]),
     k: emptyBeside(x, [B, T, H, K]),
     v: emptyBeside(x, [B, T, H, V]),
+    ...emptyGates(x, checked),
+  };
+}
+
+/** @internal */
+export function emptyGates(x: Tensor, { H, M }: CheckedInputs): Pick<GsaMade, 'g' | 's'> {
+  const [B, T] = x.shape as [number, number];
+  return {
     g: emptyBeside(x, [B, T, H, M], 'float32'),
     s: emptyBeside(x, [B, T, H, M], 'float32'),
   };
@@ -95,4 +104,16 @@ export function recordInputs(x: Tensor, made: GsaMade, checked: CheckedInputs): 
     },
     { of: [0, 1, 2, 3, 4], make: ([x]) => Object.values(makeInputs(x!, checked)) },
   );
+}
+
+/** How g and s are made again, where nobody keeps q, k and v: for the sake of `recompute` alone, since no gradient arrives
+ * at them.
+ * @internal */
+export function recordGates(x: Tensor, { g, s }: Pick<GsaMade, 'g' | 's'>, checked: CheckedInputs): void {
+  const make = ([x]: readonly Tensor[]) => {
+    const gates = emptyGates(x!, checked);
+    exec('gsa_inputs_fwd', { x }, { ...gates }, { normalizer: checked.normalizer });
+    return [gates.g, gates.s];
+  };
+  record('gsaInputs', [x], [g, s], [x], () => [null], { of: [0, 1], make });
 }

@@ -54,8 +54,10 @@ struct Problem {
   const int K, V, M;
   Dims d;
   size_t rows, state_k, state_v;
+  Values raw_q, raw_k, raw_v;  // projections; silu of them:
   Values q, k, v, d_o, g, s, hk0, hv0, dhkT, dhvT;
-  explicit Problem(const Case& x)
+  // `layer`: the projections are bfloat16, too.
+  explicit Problem(const Case& x, bool layer = false)
       : c(x),
         K(x.width),
         V(x.V ? x.V : x.width),
@@ -65,9 +67,12 @@ struct Problem {
         rows(static_cast<size_t>(x.B) * x.T),
         state_k(static_cast<size_t>(d.N) * x.H * K * M),
         state_v(static_cast<size_t>(d.N) * x.H * V * M),
-        q(rows * x.HQ * K, true, silu),
-        k(rows * x.H * K, true, silu),
-        v(rows * x.H * V, true, silu),
+        raw_q(rows * x.HQ * K, layer, normal),
+        raw_k(rows * x.H * K, layer, normal),
+        raw_v(rows * x.H * V, layer, normal),
+        q(silu(raw_q)),
+        k(silu(raw_k)),
+        v(silu(raw_v)),
         d_o(rows * x.HQ * V, true, normal),
         g(rows * x.H * M, false,
           [&, i = 0]() mutable { return gate(x.gate, x.least) * (i++ % M < x.keeping ? 1e-3 : 1); }),
@@ -80,9 +85,11 @@ struct Problem {
         hv0(state_v, false, [&] { return x.state * normal(); }),
         dhkT(state_k, false, [&] { return x.state * normal(); }),
         dhvT(state_v, false, [&] { return x.state * normal(); }) {}
-  static double silu() {
-    const double x = normal();
-    return x / (1 + std::exp(-x));
+  static Values silu(const Values& raw) {
+    return Values(raw.exact.size(), true, [x = raw.exact.begin()]() mutable {
+      const double value = *x++;
+      return value / (1 + std::exp(-value));
+    });
   }
   static double uniform(double least) { return std::uniform_real_distribution<double>(least, 1)(engine); }
   static double gate(double low, double least) {

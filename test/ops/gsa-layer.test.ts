@@ -3,6 +3,7 @@ import { Tape } from '#src/autograd/tape.js';
 import { gsaLayer } from '#src/ops/index.js';
 import type { Device } from '#src/tensor/device.js';
 import { fromBFloat16, toBFloat16 } from '#src/tensor/dtype.js';
+import { exec } from '#src/tensor/exec.js';
 import { scope } from '#src/tensor/scope.js';
 import { Tensor } from '#src/tensor/tensor.js';
 import { relativeError, type ComputeDType } from '../cases/drive.js';
@@ -110,15 +111,87 @@ for (const dev of testDevices())
       });
     }
 
-test('cpu float32 gsaLayer: recompute gives the same gradient to the last bit', (t) => {
-  const gradient = (recompute: boolean): Float32Array =>
-    scope(() => {
-      const x = Tensor.randn([2, 9, 2 * 3 * 4 + 2 * 5], { seed: 1 });
-      x.requiresGrad = true;
-      using tape = new Tape({ recompute });
-      const { o } = tape.run(() => gsaLayer(x, { HQ: 2, H: 2, K: 4, V: 4, M: 5 }));
-      tape.backward(o, Tensor.randn(o.shape, { seed: 2 }));
-      return x.grad!.toFloat32();
+/** The layer's ops on their own, with q, k and v kept for the backward or not: what they write. */
+function call(shape: Shape, device: Device, dtype: ComputeDType, keeps: boolean) {
+  const { B, T, HQ, H, K, M } = shape;
+  return scope(() => {
+    const x = Tensor.randn([B, T, HQ * K + H * (2 * K + M)], { device, dtype, seed: 4 });
+    const d_o = Tensor.randn([B, T, HQ, K], { device, dtype, seed: 5 });
+    const empty = (heads: number, width: number, type: ComputeDType = 'float32') =>
+      Tensor.zeros([B, T, heads, width], { device, dtype: type });
+    const rows = keeps ? { q: empty(HQ, K, dtype), k: empty(H, K, dtype), v: empty(H, K, dtype) } : {};
+    const gates = { s: empty(H, M), g: empty(H, M) };
+    const [o, ok, dx] = [empty(HQ, K, dtype), empty(HQ, M), Tensor.emptyLike(x)];
+    const attributes = { scale: 0.5, normalizer: NORMALIZER };
+    exec('gsa_layer_fwd', { x }, { o, ...rows, ...gates, ok }, attributes);
+    exec('gsa_layer_bwd', { x, ...rows, ...gates, ok, do: d_o }, { dx }, attributes);
+    return Object.entries({ o, ok, ...gates, dx }).map(([name, t]) => ({ name, is: t.toFloat32() }));
+  });
+}
+
+for (const dev of testDevices())
+  for (const dtype of dev.backend === 'cuda' ? (['float32', 'bfloat16'] as const) : (['float32'] as const)) {
+    // With the rows kept both are two ops each; without, sweeps may do it all, whose dq, dk and dv are not rounded before
+    // the slope.
+    const bound = dtype === 'bfloat16' ? 1e-2 : 0;
+    for (const shape of SHAPES.filter(({ cuSeqlens, shift }) => !cuSeqlens && !shift))
+      test(`${dev} ${dtype} gsaLayer ${JSON.stringify(shape)}: without q, k and v kept the same within ${bound}`, (t) => {
+        const kept = call(shape, dev, dtype, true);
+        call(shape, dev, dtype, false).forEach(({ name, is }, i) => {
+          const error = relativeError(is, Float64Array.from(kept[i]!.is));
+          t.true(error <= bound, `${name}: ${error}`);
+        });
+      });
+
+    test(`${dev} ${dtype} gsa_inputs_fwd: rows and gates alone have the bits of both together`, (t) => {
+      scope(() => {
+        const x = Tensor.randn([2, 9, 3 * 16 + 8], { device: dev, dtype, seed: 6 });
+        const rows = () => ({ q: empty(16), k: empty(16), v: empty(16) });
+        const gates = () => ({ g: empty(8, 'float32'), s: empty(8, 'float32') });
+        const empty = (width: number, type: ComputeDType = dtype) =>
+          Tensor.zeros([2, 9, 1, width], { device: dev, dtype: type });
+        const make = (made: Record<string, Tensor>) => {
+          exec('gsa_inputs_fwd', { x }, made, { normalizer: NORMALIZER });
+          return Object.values(made).map((y) => y.toFloat32());
+        };
+        t.deepEqual([...make(rows()), ...make(gates())], make({ ...rows(), ...gates() }));
+        const { q, k, v } = rows();
+        t.throws(() => make({ q, k }), { code: 'INVALID_ARGUMENT', message: /q, k and v, all or none/ });
+        t.throws(() => make({ q, k, v, ...gates(), g: empty(7, 'float32') }), { code: 'INVALID_ARGUMENT' });
+        t.throws(() => make({ g: empty(99, 'float32'), s: empty(99, 'float32') }), {
+          code: 'INVALID_ARGUMENT',
+        });
+      });
     });
-  t.deepEqual(gradient(true), gradient(false));
+
+    test(`${dev} ${dtype} gsaLayer: recompute gives the same gradient to the last bit`, (t) => {
+      // Rows of q, k and v that are kept, and, in bfloat16, some that are not.
+      for (const [HQ, H, K, M] of [
+        [2, 2, 4, 5],
+        [2, 2, 64, 64],
+        [4, 2, 64, 64],
+      ] as const) {
+        const gradient = (recompute: boolean): Float32Array =>
+          scope(() => {
+            const x = Tensor.randn([2, 9, HQ * K + H * (2 * K + M)], { seed: 1, device: dev, dtype });
+            x.requiresGrad = true;
+            using tape = new Tape({ recompute });
+            const { o } = tape.run(() => gsaLayer(x, { HQ, H, K, V: K, M }));
+            tape.backward(o, Tensor.randn(o.shape, { seed: 2, device: dev, dtype }));
+            return x.grad!.toFloat32();
+          });
+        t.deepEqual(gradient(true), gradient(false));
+      }
+    });
+  }
+
+test('gsa_layer_fwd refuses some of q, k and v without the others', (t) => {
+  scope(() => {
+    const x = Tensor.zeros([1, 2, 3 * 4 + 5]);
+    const [o, q, s, g] = [4, 4, 5, 5].map((width) => Tensor.zeros([1, 2, 1, width]));
+    t.throws(() => exec('gsa_layer_fwd', { x }, { o, q, s, g }, { scale: 1, normalizer: 8 }), {
+      code: 'INVALID_ARGUMENT',
+      message: /q, k and v, all or none/,
+    });
+  });
 });

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The layer form of gated slot attention on a CUDA backend against the ops that it joins, times of both and of the plain
-operator, repeats. Needs a GPU and torch. FLASH_GSA_LAYER=0 in the environment has it composed.
+operator, repeats. Nobody keeps q, k and v for the backward but in what is called kept, which is composed. Needs a GPU and torch.
+FLASH_GSA_LAYER=0 in the environment has everything composed.
 
   layer.py --lib gsa_cuda.so [--shapes 8x4096x4x512,...] [--repeats N]     shapes: B x T x H x K, 64 slots, K = V
 """
@@ -42,22 +43,25 @@ def layer(ops, B, T, H, K, repeats):
     plain = [q, k, v, s, g, None, None, None]
     inputs_fwd = ops.prepare('gsa_inputs_fwd', [x], [q, k, v, g, s], [NORMALIZER])
     chunk_fwd = ops.prepare('gsa_chunk_fwd', plain, [o, ok, None, None], [1.0])
-    made = [torch.full_like(t, float('nan')) for t in (q, k, v, s, g, o, ok)]
-    layer_fwd = ops.prepare('gsa_layer_fwd', [x, None, None, None], [made[5]] + made[:5] + [made[6], None, None],
-                            [1.0, NORMALIZER])
+    made = [torch.full_like(t, float('nan')) for t in (o, s, g, ok)]
+    rows = [torch.full_like(t, float('nan')) for t in (q, k, v)]
+    def layer_outputs(rows): return [made[0]] + rows + made[1:] + [None, None]
+    layer_fwd, kept_fwd = (ops.prepare('gsa_layer_fwd', [x, None, None, None], layer_outputs(r), [1.0, NORMALIZER])
+                           for r in ([None] * 3, rows))
     gradients = [torch.empty_like(t) for t in (q, k, v, s, g)]
     dq, dk, dv, ds, dg = gradients
-    composed, fused = torch.empty_like(x), torch.full_like(x, float('nan'))
+    composed, fused, kept = torch.empty_like(x), torch.full_like(x, float('nan')), torch.full_like(x, float('nan'))
     chunk_bwd = ops.prepare('gsa_chunk_bwd', plain + [ok, do, None, None], gradients + [None, None], [1.0])
     inputs_bwd = ops.prepare('gsa_inputs_bwd', [dq, dk, dv, dg, ds, x], [composed, None], [NORMALIZER])
-    layer_bwd = ops.prepare('gsa_layer_bwd', [x] + plain + [ok, do, None, None], [fused, None, None, None],
-                            [1.0, NORMALIZER])
+    layer_bwd, kept_bwd = (ops.prepare('gsa_layer_bwd', [x] + r + plain[3:] + [ok, do, None, None], [dx, None, None, None],
+                                       [1.0, NORMALIZER]) for r, dx in (([None] * 3, fused), (rows, kept)))
     torch.cuda.synchronize()  # the ops have a stream of their own
-    inputs_fwd(); chunk_fwd(); chunk_bwd(); inputs_bwd(); layer_bwd(); layer_fwd()
+    inputs_fwd(); chunk_fwd(); chunk_bwd(); inputs_bwd(); kept_fwd(); kept_bwd(); layer_bwd(); layer_fwd()
     ops.synchronize()
     parts = zip('qkvf', composed.split(widths, 2), fused.split(widths, 2))
     differences = {name: relative(b, a) for name, a, b in parts}
-    forward = {n: relative(a, b) for n, a, b in zip(['q', 'k', 'v', 's', 'g', 'o', 'ok'], made, [q, k, v, s, g, o, ok])}
+    differences['kept'] = relative(kept, composed)
+    forward = {n: relative(a, b) for n, a, b in zip(['o', 's', 'g', 'ok', 'q', 'k', 'v'], made + rows, [o, s, g, ok, q, k, v])}
     raw = x.split(widths, 2)
     silu = [relative(torch.nn.functional.silu(r.double()), m.flatten(2).double()) for r, m in zip(raw[:3], (q, k, v))]
     print('     forward against composed: ' + ' '.join(f'{n} {d:.1e}' for n, d in forward.items()) +
@@ -80,10 +84,11 @@ def layer(ops, B, T, H, K, repeats):
     def composed_both(): inputs_fwd(); chunk_fwd(); chunk_bwd(); inputs_bwd()
     def composed_fwd(): inputs_fwd(); chunk_fwd()
     def layer_both(): layer_fwd(); layer_bwd()
+    def kept_both(): kept_fwd(); kept_bwd()
     for name, fn in (('inputs forward', inputs_fwd), ('inputs backward', inputs_bwd), ('plain forward', chunk_fwd),
                      ('composed forward', composed_fwd),
                      ('layer forward', layer_fwd), ('plain backward', chunk_bwd), ('layer backward', layer_bwd), ('plain, both', plain_both),
-                     ('composed, both', composed_both), ('layer, both', layer_both)):
+                     ('composed, both', composed_both), ('layer, both', layer_both), ('kept, both', kept_both)):
         print(f'     {name}: {median_ms(ops, fn):.4f} ms', flush=True)
     return good
 

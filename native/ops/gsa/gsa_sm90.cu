@@ -58,12 +58,13 @@ Path choose(const gsa_device& device, const char* op, const Dims& d, const int32
   return path;
 }
 
-// Whether the sweeps take a layer with its activations: it is `possible`, and `faster` than composing it.
+// Whether the sweeps take a layer with its activations: it is `possible`, and they take the operator. A
+// backward is right whatever its forward did, so the environment may say something else by then.
 bool layer_wanted(const gsa_device& device, const char* op, const Dims& d, int32_t dtype, bool possible,
-                  bool faster, bool backward, const int32_t* cu_seqlens) {
+                  bool backward, const int32_t* cu_seqlens) {
   static const char* const wanted = std::getenv("FLASH_GSA_LAYER");
   const bool sweep = said(wanted, true) && sweep_takes(d, dtype) && possible &&
-                     sweep_wanted(faster && sweep_is_faster(device, d, cu_seqlens != nullptr, backward));
+                     sweep_wanted(sweep_is_faster(device, d, cu_seqlens != nullptr, backward));
   trace(op, sweep ? "sweep" : "composed", d, dtype);
   return sweep;
 }
@@ -101,17 +102,29 @@ void gsa_chunk_bwd(gsa_device& device, const Args& args) {
 void gsa_inputs_fwd(gsa_device&, const Args&);
 void gsa_inputs_bwd(gsa_device&, const Args&);
 
-// Where the sweeps take the operator and can make its inputs themselves, they do; else these come first.
+namespace {
+
+// For the time of one op.
+using Memory = std::vector<std::unique_ptr<Scratch>>;
+auto allocator(gsa_device& device, Memory& memory) {
+  return [&](uint64_t bytes) { return memory.emplace_back(new Scratch(device, bytes))->as<void>(); };
+}
+
+}  // namespace
+
+// Where the sweeps take the operator and can make its inputs themselves, they do; else these come first. Who
+// wants q, k and v gets the latter.
 void gsa_layer_fwd(gsa_device& device, const Args& args) {
   const int32_t dtype = args.in(0).dtype;
   const slot_attention::LayerFwd p = slot_attention::read_layer_fwd(args, dtype);
   const Dims& d = p.chunk.dims;
   const auto& chunk = p.chunk;
   const bool well = sm90::lie_well(chunk.in, {chunk.o, chunk.ok, chunk.hkT, chunk.hvT});
-  if (sm90::layer_wanted(device, "gsa_layer_fwd", d, dtype, well && sm90::sweep_takes_layer(p),
-                         sm90::layer_is_faster(device, d), false, nullptr))
+  if (sm90::layer_wanted(device, "gsa_layer_fwd", d, dtype, well && sm90::sweep_takes_layer(p), false,
+                         chunk.in.cu_seqlens))
     return sm90::sweep_layer_fwd(device, p);
-  slot_attention::compose_layer_fwd(device, args, gsa_inputs_fwd, gsa_chunk_fwd);
+  Memory memory;
+  slot_attention::compose_layer_fwd(device, args, gsa_inputs_fwd, gsa_chunk_fwd, allocator(device, memory));
 }
 
 // Where the sweeps take the operator and what they write can be the gradients of the projections, they do;
@@ -123,13 +136,12 @@ void gsa_layer_bwd(gsa_device& device, const Args& args) {
   const auto& chunk = p.chunk;
   const bool well =
       sm90::lie_well(chunk.in, {chunk.ok, chunk.d_o, chunk.dhkT, chunk.dhvT, chunk.dhk0, chunk.dhv0});
-  if (sm90::layer_wanted(device, "gsa_layer_bwd", d, dtype, well && sm90::sweep_takes_layer(p), true, true,
-                         p.chunk.in.cu_seqlens))
+  if (sm90::layer_wanted(device, "gsa_layer_bwd", d, dtype, well && sm90::sweep_takes_layer(p), true,
+                         chunk.in.cu_seqlens))
     return sm90::sweep_layer_bwd(device, p);
-  std::vector<std::unique_ptr<Scratch>> memory;
-  slot_attention::compose_layer_bwd(device, args, p, gsa_chunk_bwd, gsa_inputs_bwd, [&](uint64_t bytes) {
-    return memory.emplace_back(new Scratch(device, bytes))->as<void>();
-  });
+  Memory memory;
+  slot_attention::compose_layer_bwd(device, args, p, gsa_inputs_fwd, gsa_chunk_bwd, gsa_inputs_bwd,
+                                    allocator(device, memory));
 }
 
 // A step reads every state element once and writes it once, in place or not: the general path is what it

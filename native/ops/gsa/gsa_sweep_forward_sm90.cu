@@ -118,7 +118,9 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Memory<kHalves, k
       if (uniform(here.step == here.start))
         begin_piece<kInBarrier>(state, at.ends(a), here, kElements, 0, 0, thread);
       bf16 *q = x.reading[i % 2], *k = x.writing[i % 2];
-      wait_barrier(kLayer && !kBackward ? &x.rows_active[i % 2] : &x.rows_ready[i % 2], i / 2 % 2);
+      // In the backward do is as it came, and the raw rows beside it are not.
+      if constexpr (!kLayer || kBackward) wait_barrier(&x.rows_ready[i % 2], i / 2 % 2);
+      if constexpr (kLayer) wait_barrier(&x.rows_active[i % 2], i / 2 % 2);
       wait_barrier(&x.strengths_ready[i % 4], i / 4 % 2);
       if (thread == 0) expect_bytes(&x.strengths_ready[i % 4], kTileBytes + kDecayBytes);
       steps.free();
@@ -196,7 +198,7 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Memory<kHalves, 
         begin_piece<kOutBarrier>(state, at.ends(a), here, kElements, kIn * kSlots, 1, thread);
       const int rows = min(here.rows, kStep);
       bf16* v = x.values[i % 2];
-      wait_barrier(kLayer && !kBackward ? &x.values_active[i % 2] : &x.values_ready[i % 2], i / 2 % 2);
+      wait_barrier(kLayer ? &x.values_active[i % 2] : &x.values_ready[i % 2], i / 2 % 2);
       wait_barrier(&x.slots_ready[i % 2], i / 2 % 2);
       if (thread == 0) expect_bytes(&x.slots_ready[i % 2], kTileBytes + kWeightBytes);
       wait_barrier(&x.strengths_ready[i % 4], i / 4 % 2);
@@ -351,33 +353,24 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Memory<kHalves,
 
 // Makes the rows of a step while the in role reads those of the step before, and the values while the out
 // role does.
-template <int kCluster, int kIn, int kOut>
-__device__ __forceinline__ void activate_role(const ForwardSweep& a, Memory<1, kIn, kOut>& x,
-                                              const Place<1, kCluster>& at, int thread) {
+template <bool kBackward, int kCluster, int kIn, int kOut>
+__device__ __forceinline__ void activate_role(Memory<1, kIn, kOut>& x, const Place<1, kCluster>& at,
+                                              int thread) {
   const int n = uniform(at.line.steps);
-  Cursor<false> rows(at.line), values(at.line);
   const Steps<kCluster> steps;
   for (int step = 0; step < n + 3; ++step) {
     steps.free();
     if (step < n) {
-      const Location& here = rows.here;
-      const int64_t stride = a.HQ * a.in_width,
-                    place = here.row * stride + here.head * a.in_width + at.rank * kIn;
       wait_barrier(&x.rows_ready[step % 2], step / 2 % 2);
-      activate_step<kIn>(x.reading[step % 2], a.activation.reading + place, stride, here.rows, thread);
-      activate_step<kIn>(x.writing[step % 2], a.activation.writing + place, stride, here.rows, thread);
+      if constexpr (!kBackward) activate_step<kIn>(x.reading[step % 2], thread);
+      activate_step<kIn>(x.writing[step % 2], thread);
       tell_active(&x.rows_active[step % 2], thread);
-      rows.advance();
     }
     const int i = step - 2;
     if (i >= 0 && i < n) {
-      const Location& here = values.here;
-      const int64_t stride = a.HQ * a.out_width,
-                    place = here.row * stride + here.head * a.out_width + at.rank * kOut;
       wait_barrier(&x.values_ready[i % 2], i / 2 % 2);
-      activate_step<kOut>(x.values[i % 2], a.activation.values + place, stride, here.rows, thread);
+      activate_step<kOut>(x.values[i % 2], thread);
       tell_active(&x.values_active[i % 2], thread);
-      values.advance();
     }
     steps.read();
     steps.done();
@@ -385,11 +378,8 @@ __device__ __forceinline__ void activate_role(const ForwardSweep& a, Memory<1, k
   steps.end();
 }
 
-template <bool kBackward, bool kLayer>
-constexpr int kThreads = kLayer && !kBackward ? kSweepThreads + kRole : kSweepThreads;
-
 template <bool kBackward, bool kGrouped, bool kLayer, int kHalves, int kCluster, int kIn, int kOut>
-__global__ void __launch_bounds__((kThreads<kBackward, kLayer>), 1)
+__global__ void __launch_bounds__(kThreadsOf<kLayer>, 1)
     forward_sweep_kernel(const __grid_constant__ ForwardSweep a) {
   if (kHalves * kCluster == 1 && blockIdx.x >= a.clusters) return;
   auto& x = *reinterpret_cast<Memory<kHalves, kIn, kOut>*>(block_memory());
@@ -399,10 +389,10 @@ __global__ void __launch_bounds__((kThreads<kBackward, kLayer>), 1)
   if (threadIdx.x == 0) start_barriers<kBackward, kHalves, kIn, kOut>(x);
   cluster_sync<kHalves *
                kCluster>();  // every block runs, its barriers with it, before any stores into another
-  if constexpr (kLayer && !kBackward) {
+  if constexpr (kLayer) {
     if (role == 3) {
       fewer_registers<kActivateRegisters>();
-      return activate_role<kCluster, kIn, kOut>(a, x, at, thread);
+      return activate_role<kBackward, kCluster, kIn, kOut>(x, at, thread);
     }
     more_registers<kOtherRegisters>();
   }
@@ -429,12 +419,13 @@ void launch(gsa_device& device, ForwardSweep& a) {
                    a.values_map,
                    a.in_width,
                    a.out_width,
-                   a.ends};
+                   a.ends,
+                   kLayer};
   const cuda::Scratch exact(device, kLayer && kBackward ? device.multiprocessors * sizeof(ExactWork) : 0);
   a.slope.exact = exact.as<ExactWork>();
-  launch_sweep<false, kHalves * kCluster, kThreads<kBackward, kLayer>>(
+  launch_sweep<false, kHalves * kCluster, kThreadsOf<kLayer>>(
       device, forward_sweep_kernel<kBackward, kGrouped, kLayer, kHalves, kCluster, kIn, kOut>, kBytes,
-      (kIn + kOut) * kSlots, kHalves == 1 && (kBackward || !kLayer), a, pass);
+      (kIn + kOut) * kSlots, kHalves == 1, a, pass);
 }
 
 // `kGrouped`: backward, for fewer key/value heads than query heads. `kLayer`: for as many, of raw
@@ -455,8 +446,8 @@ void launch_direction(gsa_device& device, ForwardSweep& a) {
 void launch_forward_sweep(gsa_device& device, const ForwardSweep& sweep, bool backward) {
   if (sweep.N == 0 || sweep.rows == 0) return;
   ForwardSweep a = sweep;
-  const int64_t raw = a.activation.stride;
-  a.in_read_map = cuda::tensor_map(a.in_read, a.rows, a.HQ * a.in_width, kStep, raw);
+  const int64_t raw = a.raw_stride;
+  a.in_read_map = cuda::tensor_map(a.in_read, a.rows, a.HQ * a.in_width, kStep, backward ? 0 : raw);
   a.in_write_map = cuda::tensor_map(a.in_write, a.rows, a.H * a.in_width, kStep, raw);
   a.values_map = cuda::tensor_map(a.values, a.rows, a.H * a.out_width, kStep, raw);
   a.out_map = cuda::tensor_map(a.out, a.rows, a.HQ * a.out_width, kStep / a.halves, a.slope.stride);
@@ -466,7 +457,7 @@ void launch_forward_sweep(gsa_device& device, const ForwardSweep& sweep, bool ba
   if (!backward && raw) return launch_direction<false, false, true, 1>(device, a);
   if (!backward) return launch_direction<false, false, false, 1>(device, a);
   if (a.HQ != a.H) return launch_direction<true, true, false, 1>(device, a);
-  if (!a.slope.raw) return launch_direction<true, false, false, 1>(device, a);
+  if (!raw) return launch_direction<true, false, false, 1>(device, a);
   a.slope.map = cuda::tensor_map(a.slope.raw, a.rows, a.HQ * a.out_width, kStep, a.slope.stride);
   launch_direction<true, false, true, 1>(device, a);
 }

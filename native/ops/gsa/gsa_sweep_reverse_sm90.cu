@@ -30,6 +30,7 @@ struct Shared {
     alignas(1024) bf16 raw[kWidth / kTile * kStepTile];  // layer form (sweep_slope_sm90.cuh)
   };
   uint64_t read_ready[2], write_ready[2], anchor_ready[2], prepared[2], partial_ready[2], raw_ready;
+  uint64_t active[2];  // layer form (sweep_activate_sm90.cuh)
 };
 
 constexpr int kPreparedBytes = 2 * kTileBytes + kDecayBytes + kWeightBytes;
@@ -40,6 +41,7 @@ __device__ __forceinline__ void start_barriers(Shared<kWidth>& x) {
     init_barrier(&x.read_ready[i]);
     init_barrier(&x.write_ready[i]);
     init_barrier(&x.anchor_ready[i]);
+    init_barrier(&x.active[i]);
     init_barrier(&x.prepared[i]);
     init_barrier(&x.partial_ready[i]);
     expect_bytes(&x.prepared[i], kPreparedBytes);
@@ -124,7 +126,7 @@ __device__ __forceinline__ void store_flow(const OutState<kWidth>& state, const 
     }
 }
 
-template <bool kKeySide, bool kGrouped, int kHalf, int kCluster, int kWidth>
+template <bool kKeySide, bool kGrouped, bool kLayer, int kHalf, int kCluster, int kWidth>
 __device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x,
                                         const Place<kGrouped, kHalf, kCluster>& at, int thread) {
   constexpr int kOwned = kSubs / kCluster;
@@ -164,6 +166,7 @@ __device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x
       bf16 *v = x.read[i % 2], *d_o = x.write[i % 2];
       wait_barrier(&x.read_ready[i % 2], i / 2 % 2);
       wait_barrier(&x.write_ready[i % 2], i / 2 % 2);
+      if constexpr (kLayer) wait_barrier(&x.active[i % 2], i / 2 % 2);
       if (uniform(here.rows < kStep)) {
         clear_rows<kWidth>(v, here.rows, thread);
         clear_rows<kWidth>(d_o, here.rows, thread);
@@ -233,6 +236,7 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
       const int rows = min(here.rows, kStep);
       bf16* d_o = x.write[i % 2];
       wait_barrier(&x.write_ready[i % 2], i / 2 % 2);
+      if constexpr (kLayer && kKeySide) wait_barrier(&x.active[i % 2], i / 2 % 2);
       if (uniform(rows < kStep)) named_sync<kRowsBarrier, 2 * kRole>();  // the in role clears them
       if (thread == 0) wait_stores_read();                               // outputs of the step before
       named_sync<kOutBarrier, kRole>();
@@ -356,8 +360,31 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
   steps.end();
 }
 
+// Makes the rows of a step while the other roles read those of the step before.
+template <bool kKeySide, bool kGrouped, int kHalf, int kCluster, int kWidth>
+__device__ __forceinline__ void activate_role(Shared<kWidth>& x, const Place<kGrouped, kHalf, kCluster>& at,
+                                              int thread) {
+  const int n = uniform(at.line.steps);
+  const Steps<kCluster> steps;
+  for (int step = 0; step < n + 2; ++step) {
+    steps.free();
+    if (step < n) {
+      wait_barrier(&x.read_ready[step % 2], step / 2 % 2);
+      activate_step<kWidth>(x.read[step % 2], thread);
+      if constexpr (kKeySide) {  // on the other side do is written
+        wait_barrier(&x.write_ready[step % 2], step / 2 % 2);
+        activate_step<kWidth>(x.write[step % 2], thread);
+      }
+      tell_active(&x.active[step % 2], thread);
+    }
+    steps.read();
+    steps.done();
+  }
+  steps.end();
+}
+
 template <bool kKeySide, bool kGrouped, bool kLayer, int kHalf, int kCluster, int kWidth>
-__global__ void __launch_bounds__(kSweepThreads, 1)
+__global__ void __launch_bounds__(kThreadsOf<kLayer>, 1)
     reverse_sweep_kernel(const __grid_constant__ ReverseSweep a) {
   if (kCluster == 1 && blockIdx.x >= a.clusters) return;
   auto& x = *reinterpret_cast<Shared<kWidth>*>(block_memory());
@@ -366,8 +393,15 @@ __global__ void __launch_bounds__(kSweepThreads, 1)
   const int role = __shfl_sync(~0u, threadIdx.x / kRole, 0), thread = threadIdx.x % kRole;
   if (threadIdx.x == 0) start_barriers(x);
   cluster_sync<kCluster>();  // every block runs, its barriers with it, before any stores into another
+  if constexpr (kLayer) {
+    if (role == 3) {
+      fewer_registers<kActivateRegisters>();
+      return activate_role<kKeySide, kGrouped, kHalf, kCluster, kWidth>(x, at, thread);
+    }
+    more_registers<kOtherRegisters>();
+  }
   if (role == 0) {
-    in_role<kKeySide, kGrouped, kHalf, kCluster, kWidth>(a, x, at, thread);
+    in_role<kKeySide, kGrouped, kLayer, kHalf, kCluster, kWidth>(a, x, at, thread);
   } else if (role == 1) {
     out_role<kKeySide, kGrouped, kLayer, kHalf, kCluster, kWidth>(a, x, at, thread);
   } else {
@@ -389,12 +423,13 @@ void launch(gsa_device& device, ReverseSweep& a) {
                    a.write_map,
                    a.width,
                    a.width,
-                   a.ends};
+                   a.ends,
+                   kLayer && kKeySide};
   const cuda::Scratch exact(device, kLayer ? device.multiprocessors * sizeof(ExactWork) : 0);
   a.slope.exact = exact.as<ExactWork>();
-  launch_sweep<true, kCluster>(device,
-                               reverse_sweep_kernel<kKeySide, kGrouped, kLayer, kHalf, kCluster, kWidth>,
-                               kBytes, 2 * kWidth * kSlots, kHalf == 0, a, pass);
+  launch_sweep<true, kCluster, kThreadsOf<kLayer>>(
+      device, reverse_sweep_kernel<kKeySide, kGrouped, kLayer, kHalf, kCluster, kWidth>, kBytes,
+      2 * kWidth * kSlots, kHalf == 0, a, pass);
 }
 
 template <bool kKeySide, bool kGrouped, bool kLayer, int kHalf>
@@ -413,14 +448,15 @@ void launch_side(gsa_device& device, ReverseSweep& a, int cluster) {
 void launch_reverse_sweep(gsa_device& device, const ReverseSweep& sweep, int cluster, bool key_side) {
   if (sweep.N == 0 || sweep.rows == 0) return;
   ReverseSweep a = sweep;
-  a.read_map = cuda::tensor_map(a.read, a.rows, a.H * a.width, kStep);
-  a.write_map = cuda::tensor_map(a.write, a.rows, a.HQ * a.width, kStep);
+  const int64_t raw = a.slope.stride;
+  a.read_map = cuda::tensor_map(a.read, a.rows, a.H * a.width, kStep, raw);
+  a.write_map = cuda::tensor_map(a.write, a.rows, a.HQ * a.width, kStep, key_side ? raw : 0);
   a.out_map = cuda::tensor_map(a.out, a.rows, a.HQ * a.width, kStep, a.slope.stride);
   const auto launch_for = [&](auto launch_key, auto launch_value) {
     key_side ? launch_key(device, a, cluster) : launch_value(device, a, cluster);
   };
   if (a.slope.raw) {
-    a.slope.map = cuda::tensor_map(a.slope.raw, a.rows, a.HQ * a.width, kStep, a.slope.stride);
+    a.slope.map = a.read_map;
     launch_for(launch_side<true, false, true, 0>, launch_side<false, false, true, 0>);
   } else if (a.halves == 2 && a.half == 0) {
     launch_for(launch_side<true, false, false, 1>, launch_side<false, false, false, 1>);

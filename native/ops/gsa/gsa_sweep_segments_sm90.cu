@@ -2,6 +2,7 @@
 #include "sweep_segments_sm90.cuh"
 
 #include "../../sm90/math.cuh"
+#include "sweep_activate_sm90.cuh"
 
 namespace gsa::sm90 {
 namespace {
@@ -209,7 +210,10 @@ __device__ __forceinline__ void sum_piece(const Work& w, const CutPiece& piece, 
     Stage<kWidth>& stage = x.stage[i % kStages];
     wait_barrier(&x.ready[i % kStages], i / kStages % 2);
     const int rows = kReverse ? piece.rows - i * kStep : kStep;
-    if (uniform(rows < kStep || i >= complete)) {
+    const bool raw = w.pass.raw;
+    if (raw) activate_step<kWidth>(stage.rows, thread);
+    if (uniform(raw || rows < kStep || i >= complete)) {
+      if (raw && rows < kStep) __syncthreads();  // others clear what this thread made
       if (rows < kStep) clear_rows<kWidth>(stage.rows, rows, thread);
 #pragma unroll
       for (int group = 0; group < kGroups; ++group)

@@ -59,9 +59,7 @@ void sweep_forth(gsa_device& device, const ChunkFwd& p, const LayerFwd* layer) {
   a.in_width = d.K;
   a.out_width = d.V;
   if (layer) {
-    // Raw rows are read, and written where the operator would have read.
-    a.activation = {static_cast<bf16*>(layer->q), static_cast<bf16*>(layer->k), static_cast<bf16*>(layer->v),
-                    layer->width};
+    a.raw_stride = layer->width;
     a.in_read = static_cast<const bf16*>(layer->x);
     a.in_write = a.in_read + d.HQ * d.K;
     a.values = a.in_write + d.H * d.K;
@@ -85,11 +83,7 @@ void sweep_fwd(gsa_device& device, const ChunkFwd& p) { sweep_forth(device, p, n
 
 bool sweep_takes_layer(const LayerFwd& p) {
   const Dims& d = p.chunk.dims;
-  return d.M == kSlots && d.HQ == d.H && !p.chunk.in.cu_seqlens &&
-         cuda::aligned({p.x, p.q, p.k, p.v, p.g, p.s});
-}
-bool layer_is_faster(const gsa_device& device, const Dims& d) {
-  return 3 * d.N * d.HQ > 2 * (device.multiprocessors / cluster_of(d));
+  return d.M == kSlots && d.HQ == d.H && !p.keeps && cuda::aligned({p.x, p.g, p.s});
 }
 void sweep_layer_fwd(gsa_device& device, const LayerFwd& p) { sweep_forth(device, p.chunk, &p); }
 
@@ -156,6 +150,7 @@ void backward_forward(gsa_device& device, const ChunkBwd& p, const Joined* rows,
   a.out_scale = p.in.scale;
   a.out = static_cast<bf16*>(p.dq);
   a.slope = slope_of(rows, p.dq);
+  a.raw_stride = a.slope.stride;
   a.ok = const_cast<float*>(p.ok);
   launch_softmax(device, {p.ok, x.norm, d.B * d.T * d.HQ, halves_of(d)});
   a.norm = x.norm;
@@ -297,9 +292,13 @@ bool sweep_takes_layer(const LayerBwd& p) {
   return d.M == kSlots && d.HQ == d.H && !p.absmax && cuda::aligned({p.rows.x, p.rows.dx});
 }
 void sweep_layer_bwd(gsa_device& device, const LayerBwd& p) {
-  // Gradients in their places in the joined rows; ds and dg are not wanted.
+  // Rows and gradients in their places in the joined ones; ds and dg are not wanted.
   const Dims& d = p.chunk.dims;
   ChunkBwd chunk = p.chunk;
+  const auto* q = static_cast<const bf16*>(p.rows.x);
+  chunk.in.q = q;
+  chunk.in.k = q + d.HQ * d.K;
+  chunk.in.v = q + (d.HQ + d.H) * d.K;
   chunk.dq = p.rows.dx;
   chunk.dk = static_cast<bf16*>(chunk.dq) + d.HQ * d.K;
   chunk.dv = static_cast<bf16*>(chunk.dk) + d.H * d.K;

@@ -32,8 +32,10 @@ struct ForwardSweep {
   int clusters;
   int halves;  // of the slots, 64 each: 1 or, backward with HQ = H, 2; given, as what is above the line
   HandOver hand_over;
-  Activation activation;  // layer form of the forward, HQ = H: rows to read are raw projections
-  SiluSlope slope;        // layer form of the backward, HQ = H: out is the gradient of what silu made q of
+  // Layer form, HQ = H: elements from one row of raw projections to the next; q, k and v are such, and made
+  // silu of as they are read. 0: the plain form.
+  int64_t raw_stride;
+  SiluSlope slope;  // layer form of the backward: out is the gradient of what silu makes q of
 };
 
 void launch_forward_sweep(gsa_device& device, const ForwardSweep& a, bool backward);

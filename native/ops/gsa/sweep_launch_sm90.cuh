@@ -8,7 +8,7 @@ namespace gsa::sm90 {
 // As many clusters as fit the device and the line gives work to. What the arguments say of them is filled in,
 // as is `pass`, whose kernels run before where walks are cut into pieces that follow one another. Single
 // blocks are launched in pairs (cluster.cuh), one of which may have nothing to do. `segments`: those kernels
-// know the sweep's slots, and what it reads is not raw.
+// know the sweep's slots.
 template <bool kReverse, int kCluster, int kThreads = kSweepThreads, class Arguments>
 void launch_sweep(gsa_device& device, void (*kernel)(Arguments), int bytes, int64_t state_elements,
                   bool segments, Arguments& a, SegmentPass& pass) {

@@ -3,6 +3,7 @@
 // what the heads of a group share is summed afterwards (sweep_groups_sm90.cuh).
 #pragma once
 
+#include "sweep_activate_sm90.cuh"
 #include "sweep_line_sm90.cuh"
 #include "sweep_slope_sm90.cuh"
 #include "sweep_sm90.cuh"
@@ -30,7 +31,9 @@ struct ReverseSweep {
   int clusters;
   HandOver hand_over;
   int half, halves;  // given: which of how many halves of the slots, 64 each; of two where HQ = H only
-  SiluSlope slope;   // layer form, HQ = H: out is the gradient of what silu made k or v of
+  // Layer form, HQ = H: out is the gradient of what silu makes k or v of. `read`, and on the key side
+  // `write`, are raw projections, too, and made silu of as they are read.
+  SiluSlope slope;
 };
 
 void launch_reverse_sweep(gsa_device& device, const ReverseSweep& a, int cluster, bool key_side);

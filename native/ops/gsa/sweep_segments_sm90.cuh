@@ -24,6 +24,7 @@ struct SegmentPass {
   TensorMap in_map, out_map;  // of what is written into the two states, [rows, state_heads, width]
   int64_t in_width, out_width;
   StateEnds ends;
+  bool raw;        // what is written is silu of the maps' rows
   LineTable line;  // this and what follows: filled in by launch_sweep
   int clusters;
   float* states;  // [cluster, block, in and out] after the cluster's first piece: written where that ends in

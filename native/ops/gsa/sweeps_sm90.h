@@ -18,11 +18,9 @@ void sweep_fwd(gsa_device& device, const slot_attention::ChunkFwd& p);
 
 void sweep_bwd(gsa_device& device, const slot_attention::ChunkBwd& p);
 
-// The layer form of the forward: as many query heads as key/value heads, no packed documents. It hands states
-// from cluster to cluster: `layer_is_faster` says where there are so many walks that the plain form would,
-// too (Segments in README-sweeps.md).
+// The layer form of the forward, for shapes that the sweeps take: as many query heads as key/value heads, and
+// nobody wants q, k and v, which are never written.
 bool sweep_takes_layer(const slot_attention::LayerFwd& p);
-bool layer_is_faster(const gsa_device& device, const slot_attention::Dims& d);
 void sweep_layer_fwd(gsa_device& device, const slot_attention::LayerFwd& p);
 
 // The backward of the layer form, for shapes that the sweeps take: as many query heads as key/value heads.

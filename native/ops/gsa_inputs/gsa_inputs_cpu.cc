@@ -28,10 +28,10 @@ void gsa_inputs_fwd(gsa_device&, const Args& args) {
   expect_float32(p.dtype);
   parallel_for(p.rows, kRowGrain, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      const float* x = static_cast<const float*>(p.x) + row * p.row_width;
+      const float* x = static_cast<const float*>(p.x) + row * p.row_width + p.first;
       for (int i = 0; i < kActivated; x += p.width[i++])
         activate(x, static_cast<float*>(p.y[i]) + row * p.width[i], p.width[i]);
-      gate(x, p.g + row * p.slots, p.s + row * p.slots, p.slots, 1.0f / p.normalizer);
+      if (p.g) gate(x, p.g + row * p.slots, p.s + row * p.slots, p.slots, 1.0f / p.normalizer);
     }
   });
 }

@@ -51,9 +51,9 @@ __device__ __forceinline__ Pointer pick(Pointer const (&list)[kActivated], int p
 template <typename T, int N>
 __global__ void __launch_bounds__(kThreads)
     forward_kernel(const __grid_constant__ layer_inputs::Forward p, float inverse_normalizer) {
-  const int64_t width = p.row_width;
+  const int64_t width = p.last - p.first;
   for (int64_t row = blockIdx.x; row < p.rows; row += gridDim.x) {
-    const T* x = static_cast<const T*>(p.x) + row * width;
+    const T* x = static_cast<const T*>(p.x) + row * p.row_width + p.first;
     for (int64_t at = threadIdx.x * N; at < width; at += kThreads * N) {
       const Pack<T, N> v = load<T, N>(x + at);
       const Place place = place_of(p, row, at);
@@ -135,7 +135,8 @@ void gsa_inputs_fwd(gsa_device& device, const Args& args) {
   with_float_type(p.dtype, "x", [&](auto type) {
     using T = decltype(type);
     constexpr int N = 16 / sizeof(T);
-    const bool vectors = whole_vectors<N>(p) && aligned({p.x, p.y[0], p.y[1], p.y[2], p.g, p.s});
+    const bool vectors =
+        whole_vectors<N>(p) && p.row_width % N == 0 && aligned({p.x, p.y[0], p.y[1], p.y[2], p.g, p.s});
     const auto kernel = vectors ? forward_kernel<T, N> : forward_kernel<T, 1>;
     kernel<<<blocks_for(device, p.rows), kThreads, 0, device.stream>>>(p, 1.0f / p.normalizer);
   });

@@ -3,6 +3,7 @@
 //   q, k, v = silu of theirs;  g = logsigmoid(f) / normalizer, s = 1 - exp(g) of the last.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "../../abi/args.h"
@@ -18,9 +19,10 @@ struct Forward {
   int64_t row_width;          // of x: all of them together
   int32_t dtype;              // of x, q, k and v: float32 or bfloat16
   const void* x;              // [rows, row_width]
-  void* y[kActivated];        // q, k, v: [rows, width]
-  float* g;                   // [rows, slots]
+  void* y[kActivated];        // q, k, v: [rows, width]; NULL and widths of 0: not wanted
+  float* g;                   // [rows, slots]; NULL: neither g nor s is wanted
   float* s;                   // [rows, slots]
+  int64_t first, last;        // columns of x that are read
   float normalizer;
 };
 
@@ -73,23 +75,42 @@ void expect_rows(const gsa_tensor& x, const Side& p, const char* name) {
          static_cast<long long>(p.width[2]), static_cast<long long>(p.slots), name, shape_text(x).c_str());
 }
 
-// gsa_inputs_fwd: x -> q k v g s, normalizer
+// Whether all of the outputs from number `first` to `last` are there; none: not. Some of them are an error.
+inline bool all_or_none(const Args& args, int first, int last, const char* names) {
+  int there = 0;
+  for (int i = first; i <= last; ++i) there += args.out_optional(i) != nullptr;
+  if (there != 0 && there != last - first + 1)
+    fail(GSA_INVALID_ARGUMENT, "Expected %s, all or none, but received %d of them", names, there);
+  return there != 0;
+}
+
+// gsa_inputs_fwd: x -> q? k? v? g? s?, normalizer; q, k and v or g and s may be left out
 inline Forward read_forward(const Args& args) {
   static const char* const names[] = {"q", "k", "v"};
   Forward p{};
   read_x(args.in(0), p);
-  for (int i = 0; i < kActivated; ++i) {
-    p.width[i] = read_width(args.out(i), p.dtype, p.rows, names[i]);
+  const bool rows = all_or_none(args, 0, 2, "q, k and v"), gates = all_or_none(args, 3, 4, "g and s");
+  int64_t activated = 0;
+  for (int i = 0; rows && i < kActivated; ++i) {
+    activated += p.width[i] = read_width(args.out(i), p.dtype, p.rows, names[i]);
     p.y[i] = args.out(i).data;
   }
-  p.slots = read_width(args.out(3), GSA_FLOAT32, p.rows, "g");
-  expect_dtype(args.out(4), GSA_FLOAT32, "s");
-  expect_same_shape(args.out(4), args.out(3), "s");
-  expect_contiguous(args.out(4), "s");
-  expect_rows(args.in(0), p, "x");
+  if (gates) {
+    p.slots = read_width(args.out(3), GSA_FLOAT32, p.rows, "g");
+    expect_dtype(args.out(4), GSA_FLOAT32, "s");
+    expect_same_shape(args.out(4), args.out(3), "s");
+    expect_contiguous(args.out(4), "s");
+    p.g = static_cast<float*>(args.out(3).data);
+    p.s = static_cast<float*>(args.out(4).data);
+  }
+  // What is left out takes the rest of a row.
+  p.first = rows ? 0 : std::max<int64_t>(p.row_width - p.slots, 0);
+  p.last = gates ? p.row_width : std::min(activated, p.row_width);
+  Forward whole = p;
+  if (!gates) whole.slots = std::max<int64_t>(p.row_width - activated, 0);
+  whole.width[0] += p.first;
+  expect_rows(args.in(0), whole, "x");
   p.x = args.in(0).data;
-  p.g = static_cast<float*>(args.out(3).data);
-  p.s = static_cast<float*>(args.out(4).data);
   p.normalizer = read_normalizer(args, 0);
   return p;
 }
