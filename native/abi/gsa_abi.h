@@ -12,7 +12,7 @@ extern "C" {
 
 /* Raised by one whenever a struct, an enum value or the order of ops.def changes: a stale gsa_cuda.so is
  * refused. */
-#define GSA_ABI_VERSION 7u
+#define GSA_ABI_VERSION 8u
 #define GSA_MAX_DIMS 6
 #define GSA_MAX_MESSAGE 512
 
@@ -23,6 +23,7 @@ typedef enum gsa_dtype {
   GSA_INT64 = 3,
   GSA_FLOAT8_E4M3 = 4, /* largest 448, no infinity; for products only */
   GSA_FLOAT8_E5M2 = 5, /* largest 57344 */
+  GSA_INT16 = 6,
 } gsa_dtype;
 
 typedef enum gsa_status {
