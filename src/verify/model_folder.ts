@@ -187,13 +187,13 @@ function* training(subject: Subject): Generator<Check> {
   yield judge(label, title, normError, bounds.gradient);
 }
 
-/** The stored training started from weights that were not rounded: so do the optimizer's float32 copies. */
+/** The stored training started from weights that were not rounded: so do the optimizer's masters. */
 function fillMasters(optimizer: AdamW, { model, folder }: Subject): void {
   const state = optimizer.state();
   using reader = openSafetensors(folder);
   for (const [name] of model.namedParameters()) {
-    const { dtype, data } = reader.read(name);
-    if (dtype === 'float32') state.get(`${name}.master`)?.write(data);
+    const { data } = reader.read(name);
+    if (data instanceof Float32Array) state.get(`${name}.master`)?.write(data);
   }
 }
 
