@@ -39,14 +39,15 @@ class OpError : public std::exception {
 }
 
 inline const char* dtype_name(int32_t dtype) {
-  static const char* const names[] = {"float32", "bfloat16", "int32", "int64", "float8_e4m3", "float8_e5m2"};
-  return dtype >= 0 && dtype < 6 ? names[dtype] : "an unknown dtype";
+  static const char* const names[] = {"float32",     "bfloat16",    "int32", "int64",
+                                      "float8_e4m3", "float8_e5m2", "int16"};
+  return dtype >= 0 && dtype < 7 ? names[dtype] : "an unknown dtype";
 }
 
 inline bool is_float8(int32_t dtype) { return dtype == GSA_FLOAT8_E4M3 || dtype == GSA_FLOAT8_E5M2; }
 
 inline int64_t dtype_bytes(int32_t dtype) {
-  return is_float8(dtype) ? 1 : dtype == GSA_BFLOAT16 ? 2 : dtype == GSA_INT64 ? 8 : 4;
+  return is_float8(dtype) ? 1 : dtype == GSA_BFLOAT16 || dtype == GSA_INT16 ? 2 : dtype == GSA_INT64 ? 8 : 4;
 }
 
 inline int64_t element_count(const gsa_tensor& t) {

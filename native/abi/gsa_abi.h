@@ -23,6 +23,7 @@ typedef enum gsa_dtype {
   GSA_INT64 = 3,
   GSA_FLOAT8_E4M3 = 4, /* largest 448, no infinity; for products only */
   GSA_FLOAT8_E5M2 = 5, /* largest 57344 */
+  GSA_INT16 = 6,
 } gsa_dtype;
 
 typedef enum gsa_status {

@@ -141,7 +141,7 @@ Napi::Value create_tensor(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const Device device = open_device(info[0], info[1]);
   Tensor tensor;
-  tensor.view.dtype = static_cast<int32_t>(read_integer(info[2], "the dtype", 0, GSA_FLOAT8_E5M2));
+  tensor.view.dtype = static_cast<int32_t>(read_integer(info[2], "the dtype", 0, GSA_INT16));
   const Integers shape = read_integers(info[3], "the shape", 0);
   const int64_t count = set_contiguous(env, tensor.view, shape);
   const int64_t bytes = multiply(env, count, dtype_bytes(tensor.view.dtype), "the shape");

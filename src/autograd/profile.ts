@@ -103,7 +103,7 @@ function shapeOf(call: OpCall): string {
 function bytesOf(call: OpCall): number {
   const written = total(call.outputs);
   if (call.name === 'embedding_fwd') return 2 * written;
-  const inPlace = call.name === 'adamw' ? written - total({ param: call.outputs['param'] }) : 0;
+  const inPlace = call.name === 'adamw' ? written : 0;
   const added = isProduct(call) && call.attributes['beta'] ? written : 0;
   return total(call.inputs) + written + inPlace + added;
 }

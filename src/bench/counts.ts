@@ -87,10 +87,10 @@ export const MODULE_COUNTS = {
     moved((e + 8) * B * T * H * M, (2 * e + 8) * B * T * H * M),
 } as const;
 
-/** One update: the gradient in; both moments (float32) in and out; float32 weights in and out, or bfloat16 weights out and
- * their float32 master copies in and out. */
+/** One update: the gradient in; both moments (float32) in and out; float32 weights, or bfloat16 weights and the
+ * 16 bits that make float32 masters of them, in and out. */
 export function adamwCount({ P }: Extents<'P'>, e: number): Count {
-  return { bytes: P * (e + 16 + (e === 4 ? 8 : 2 + 8)), flops: 0 };
+  return { bytes: P * (e + 16 + 8), flops: 0 };
 }
 
 /** A training step as model FLOPs are usually counted: 6 for each parameter and token, the operator's own left out. */

@@ -277,7 +277,7 @@ function benchShape(context: BenchContext, shape: TrainShape): BenchResult[] {
   });
 }
 
-/** Steps of a training: forward, backward, and clipping with AdamW; in bfloat16 with float32 master copies.
+/** Steps of a training: forward, backward, and clipping with AdamW; in bfloat16 with float32 masters.
  * @throws GsaError INVALID_ARGUMENT for a malformed shape */
 export function benchTrain(context: BenchContext, texts: readonly string[]): BenchResult[] {
   const shapes = texts.map((text) => parseShape(text, [...MODEL_DIMENSIONS, 'B', 'T'] as const));

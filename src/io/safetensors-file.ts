@@ -18,8 +18,8 @@ import {
 export interface SafetensorsInfo {
   /** The dtype in the file, for example "BF16". */
   readonly stored: string;
-  /** The dtype that read() gives: float32 for F32 and F16, bfloat16 (raw bits) for BF16, int32, int64; null when this
-   * package cannot read it. */
+  /** The dtype that read() gives: float32 for F32 and F16, bfloat16 (raw bits) for BF16, int16, int32, int64; null when
+   * this package cannot read it. */
   readonly dtype: DType | null;
   readonly shape: readonly number[];
   /** Number of elements. */

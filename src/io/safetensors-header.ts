@@ -22,6 +22,7 @@ export const READABLE: ReadonlyMap<string, DType> = new Map([
   ['F32', 'float32'],
   ['F16', 'float32'],
   ['BF16', 'bfloat16'],
+  ['I16', 'int16'],
   ['I32', 'int32'],
   ['I64', 'int64'],
 ] as const);
@@ -29,6 +30,7 @@ export const READABLE: ReadonlyMap<string, DType> = new Map([
 export const STORED: { readonly [D in DType]: string } = {
   float32: 'F32',
   bfloat16: 'BF16',
+  int16: 'I16',
   int32: 'I32',
   int64: 'I64',
   float8_e4m3: 'F8_E4M3',

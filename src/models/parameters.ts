@@ -81,7 +81,7 @@ export interface TrainingMemory {
   readonly gradients: number;
   /** The two moments of AdamW, float32. */
   readonly moments: number;
-  /** float32 copies of bfloat16 weights. */
+  /** The 16 bits that make float32 masters of bfloat16 weights. */
   readonly masters: number;
   /** What the forward pass keeps for the backward pass. */
   readonly activations: number;
@@ -114,7 +114,7 @@ export function trainingMemory(
     weights: n * bytes,
     gradients: n * bytes,
     moments: n * 8,
-    masters: dtype === 'bfloat16' ? n * 4 : 0,
+    masters: dtype === 'bfloat16' ? n * 2 : 0,
     activations: rows * perToken,
     workspace: chunkRows * vocab_size * bytes + vocab_size * D * 4 + rows * (2 * D + 2 * I) * bytes,
   };

@@ -49,7 +49,7 @@ export interface NativeAddon {
   deviceCount(backend: BackendName): number;
   deviceInfo(backend: BackendName, index: number): NativeDeviceInfo;
 
-  /** A new, uninitialised, contiguous tensor. `dtype`: 0 float32, 1 bfloat16, 2 int32, 3 int64. */
+  /** A new, uninitialised, contiguous tensor. `dtype`: its number in gsa_abi.h. */
   tensor(backend: BackendName, index: number, dtype: number, shape: readonly number[]): NativeTensor;
   /** A view of the same storage: `offset` in elements from the start of `base`'s first element; must lie inside the
    * storage. The dtype stays. */

@@ -1,9 +1,8 @@
 import { GsaError, expected, show } from '../native/errors.js';
 import { exec } from '../tensor/exec.js';
-import { noGrad } from '../tensor/recorder.js';
-import { keep } from '../tensor/scope.js';
 import { sameShape, shapeText } from '../tensor/shape.js';
 import { Tensor } from '../tensor/tensor.js';
+import { disposeSlot, makeSlot, stateOf, type Slot, type StateTensor } from './state.js';
 
 export type NamedParameter = readonly [name: string, parameter: Tensor];
 
@@ -36,30 +35,23 @@ export interface StepOptions {
   finite?: boolean;
 }
 
-interface Slot {
-  readonly name: string;
-  readonly parameter: Tensor;
-  readonly m: Tensor;
-  readonly v: Tensor;
-  /** float32 copy that the updates add up in, for a bfloat16 parameter. */
-  readonly master: Tensor | null;
-}
-
 interface Group {
-  /** All of one dtype: the native op takes master copies for every parameter or for none. */
+  /** All of one dtype: the native op takes remainders for every parameter or for none. */
   readonly slots: readonly Slot[];
   readonly weightDecay: number;
   readonly lrScale: number;
 }
-
-const KINDS = { m: 'exp_avg', v: 'exp_avg_sq', master: 'master' } as const;
 
 /** AdamW (Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2, with bias correction):
  *
  *     m ← β1 m + (1 − β1) g,  v ← β2 v + (1 − β2) g²
  *     θ ← θ − lr · weightDecay · θ − lr · (m / (1 − β1ᵗ)) / (sqrt(v / (1 − β2ᵗ)) + eps)
  *
- * Moments are float32 on the parameters' device and belong to the optimizer: dispose() it. */
+ * Moments are float32 on the parameters' device and belong to the optimizer: dispose() it.
+ *
+ * Updates of a bfloat16 parameter add up in float32 masters, of which it is the rounding (to nearest, ties to even). They are
+ * kept exactly, as the 16 bits beside the parameter that rounding took away. When something else writes the parameter,
+ * training goes on from there: from what was written and the remainder that was kept, at most half a step of bfloat16 apart. */
 export class AdamW {
   readonly #groups: readonly Group[];
   /** Those of all groups. */
@@ -95,7 +87,7 @@ export class AdamW {
           made.push(slot);
           return slot;
         });
-        return [slots.filter((s) => !s.master), slots.filter((s) => s.master)]
+        return [slots.filter((s) => !s.remainder), slots.filter((s) => s.remainder)]
           .filter((part) => part.length > 0)
           .map((part) => ({ slots: part, weightDecay: decay, lrScale }));
       });
@@ -132,7 +124,7 @@ export class AdamW {
           param: slots.map((s) => s.parameter),
           m: slots.map((s) => s.m),
           v: slots.map((s) => s.v),
-          master: slots[0]!.master ? slots.map((s) => s.master!) : undefined,
+          remainder: slots[0]!.remainder ? slots.map((s) => s.remainder!) : undefined,
         },
         { lr: lr * lrScale, beta1, beta2, eps: this.#eps, weight_decay: weightDecay, step },
       );
@@ -158,21 +150,15 @@ export class AdamW {
     }
   }
 
-  /** The moments and master copies, as "<parameter>.exp_avg", ".exp_avg_sq" and ".master". They remain the optimizer's. */
-  state(): Map<string, Tensor> {
-    const state = new Map<string, Tensor>();
-    for (const slot of this.#slots)
-      for (const [kind, suffix] of Object.entries(KINDS)) {
-        const tensor = slot[kind as keyof typeof KINDS];
-        if (tensor) state.set(`${slot.name}.${suffix}`, tensor);
-      }
-    return state;
+  /** The moments and masters, as "<parameter>.exp_avg", ".exp_avg_sq" and ".master" (of bfloat16 parameters). Writing masters
+   * writes the parameter too, which is their rounding. */
+  state(): Map<string, StateTensor> {
+    return new Map(this.#slots.flatMap(stateOf));
   }
 
-  /** Copies a saved state() in; with it goes `stepCount`.
-   * @throws GsaError INVALID_ARGUMENT naming what is missing, unexpected or of another shape or dtype; nothing is changed
-   * then */
-  loadState(state: ReadonlyMap<string, Tensor>, stepCount: number): void {
+  /** Copies a saved state() in, bfloat16 parameters with it; with it goes `stepCount`.
+   * @throws GsaError INVALID_ARGUMENT naming what is missing, unexpected or of another shape; nothing is changed then */
+  loadState(state: ReadonlyMap<string, Pick<StateTensor, 'shape' | 'read'>>, stepCount: number): void {
     if (!Number.isSafeInteger(stepCount) || stepCount < 0)
       throw expected('an integer of at least 0', 'stepCount', stepCount, 'AdamW');
     const own = this.state();
@@ -181,18 +167,14 @@ export class AdamW {
     for (const [name, to] of own) {
       const from = state.get(name);
       if (!from) throw expected(`a tensor named ${show(name)}`, 'state', undefined, 'AdamW');
-      if (!sameShape(from.shape, to.shape) || from.dtype !== to.dtype)
-        throw expected(`${to.dtype} ${shapeText(to.shape)}`, name, String(from), 'AdamW');
+      if (!sameShape(from.shape, to.shape))
+        throw expected(shapeText(to.shape), name, shapeText(from.shape), 'AdamW');
     }
-    for (const [name, to] of own) {
-      const from = state.get(name)!;
-      if (from.device === to.device) exec('cast', { x: from }, { y: to }, {});
-      else to.write(from.toHost());
-    }
+    for (const [name, to] of own) to.write(state.get(name)!.read());
     this.stepCount = stepCount;
   }
 
-  /** Disposes moments and master copies; the parameters stay. Twice is harmless. */
+  /** Disposes moments and remainders; the parameters stay. Twice is harmless. */
   dispose(): void {
     for (const slot of this.#slots) disposeSlot(slot);
   }
@@ -234,27 +216,6 @@ function checkNames(params: readonly NamedParameter[]): void {
     names.add(name);
     tensors.add(tensor);
   }
-}
-
-function makeSlot(name: string, parameter: Tensor): Slot {
-  const made: Tensor[] = [];
-  const own = (tensor: Tensor): Tensor => {
-    made.push(keep(tensor));
-    return tensor;
-  };
-  try {
-    const zeros = () => own(Tensor.zeros(parameter.shape, { device: parameter.device }));
-    const master =
-      parameter.dtype === 'float32' ? null : noGrad(() => own(parameter.to({ dtype: 'float32' })));
-    return { name, parameter, m: zeros(), v: zeros(), master };
-  } catch (error) {
-    for (const tensor of made) tensor.dispose();
-    throw error;
-  }
-}
-
-function disposeSlot({ m, v, master }: Slot): void {
-  for (const tensor of [m, v, master]) tensor?.dispose();
 }
 
 /** Two groups: parameters of two and more dimensions decay, the others (norm weights, biases) do not. */

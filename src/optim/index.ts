@@ -6,5 +6,6 @@ export {
   type ParameterGroup,
   type StepOptions,
 } from './adamw.js';
+export type { StateTensor } from './state.js';
 export { clipScale, globalNorm } from './clip.js';
 export { warmupCosine, type WarmupCosineOptions } from './schedule.js';

@@ -18,12 +18,13 @@ export type MatmulMode = (typeof MATMUL_MODES)[number];
 
 /** Element types. bfloat16 values cross into JavaScript as their 16 raw bits (Uint16Array), 8-bit floats as their 8
  * (Uint8Array). */
-export type DType = 'float32' | 'bfloat16' | 'int32' | 'int64' | Float8;
+export type DType = 'float32' | 'bfloat16' | 'int16' | 'int32' | 'int64' | Float8;
 
 /** The typed array that holds a dtype's elements on the host. */
 export interface HostArrays {
   float32: Float32Array;
   bfloat16: Uint16Array;
+  int16: Int16Array;
   int32: Int32Array;
   int64: BigInt64Array;
   float8_e4m3: Uint8Array;
@@ -43,6 +44,7 @@ interface DTypeInfo {
 export const DTYPES: { readonly [D in DType]: DTypeInfo } = {
   float32: { id: 0, bytes: 4, floating: true, array: Float32Array as never },
   bfloat16: { id: 1, bytes: 2, floating: true, array: Uint16Array as never },
+  int16: { id: 6, bytes: 2, floating: false, array: Int16Array as never },
   int32: { id: 2, bytes: 4, floating: false, array: Int32Array as never },
   int64: { id: 3, bytes: 8, floating: false, array: BigInt64Array as never },
   float8_e4m3: { id: 4, bytes: 1, floating: false, array: Uint8Array as never },

@@ -350,6 +350,7 @@ function toNumbers(host: HostArray, dtype: DType): Float32Array {
 }
 
 function dtypeOfHost(data: HostArray | readonly number[]): DType {
+  if (data instanceof Int16Array) return 'int16';
   if (data instanceof Int32Array) return 'int32';
   if (data instanceof BigInt64Array) return 'int64';
   if (data instanceof Uint16Array) return 'bfloat16';
@@ -370,8 +371,10 @@ function toHost(data: HostArray | readonly number[], dtype: DType): HostArray {
   const numbers = data as readonly number[];
   if (dtype === 'float32') return Float32Array.from(numbers);
   // A typed array would wrap or truncate what it cannot hold.
-  const holds = dtype === 'int32' ? (n: number) => n === (n | 0) : Number.isSafeInteger;
+  const unused = 32 - 8 * DTYPES[dtype].bytes;
+  const holds = dtype === 'int64' ? Number.isSafeInteger : (n: number) => n === (n << unused) >> unused;
   const misfit = numbers.find((n) => !holds(n));
   if (misfit !== undefined) throw expected(`an integer that ${dtype} holds`, 'data', misfit, 'Tensor.from');
-  return dtype === 'int32' ? Int32Array.from(numbers) : BigInt64Array.from(numbers, BigInt);
+  if (dtype === 'int64') return BigInt64Array.from(numbers, BigInt);
+  return dtype === 'int32' ? Int32Array.from(numbers) : Int16Array.from(numbers);
 }

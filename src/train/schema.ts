@@ -135,7 +135,7 @@ export const trainSchema = z.strictObject({
     .enum(['float32', 'bfloat16'])
     .default('float32')
     .describe(
-      'What weights and activations are held and computed in; bfloat16 (CUDA only) keeps float32 master copies.',
+      'What weights and activations are held and computed in; bfloat16 (CUDA only) keeps float32 masters, in 16 bits more.',
     ),
   matmul: z
     .enum(MATMUL_MODES)

@@ -137,14 +137,14 @@ export class Trainer {
     this.model.save(folder);
     const entries = [...this.optimizer.state()].map(([name, tensor]) => ({
       name,
-      dtype: tensor.dtype,
+      dtype: 'float32' as const,
       shape: tensor.shape,
-      data: () => tensor.toHost(),
+      data: () => tensor.read(),
     }));
     writeSafetensors(join(folder, OPTIMIZER_FILE), entries, { steps: String(this.optimizer.stepCount) });
   }
 
-  /** Reads the moments and master copies that save() wrote, one at a time; the weights come with the model.
+  /** Reads the moments and masters that save() wrote, one at a time; the weights come with the model.
    * @throws GsaError INVALID_FILE when they are not of this model's parameters, IO */
   restoreOptimizer(folder: string): void {
     const path = join(folder, OPTIMIZER_FILE);
@@ -153,7 +153,7 @@ export class Trainer {
     for (const [name, tensor] of state)
       if (!file.has(name) || !sameShape(file.info(name).shape, tensor.shape))
         throw new GsaError('INVALID_FILE', `${path}: Expected ${name} of shape ${shapeText(tensor.shape)}`);
-    for (const [name, tensor] of state) tensor.write(file.read(name).data);
+    for (const [name, tensor] of state) tensor.write(file.read(name).data as Float32Array);
     this.optimizer.stepCount = Number(file.metadata['steps']);
   }
 

@@ -7,7 +7,6 @@ import { GsaError } from '../native/errors.js';
 import { logSoftmax } from '../ops/index.js';
 import { AdamW, clipScale } from '../optim/index.js';
 import type { Device } from '../tensor/device.js';
-import { toBFloat16 } from '../tensor/dtype.js';
 import { scope } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
 import { MODEL_BOUNDS, TRAINING_SPREAD, TRAINING_STARTS, type VerifyDType } from './bounds.js';
@@ -197,7 +196,7 @@ function train(subject: Subject, steps: number, start: number): { losses: number
   return { losses, norms };
 }
 
-/** The stored training started from weights that were not rounded: so do the optimizer's float32 copies. */
+/** The stored training started from weights that were not rounded: so do the optimizer's masters. */
 function startFrom(optimizer: AdamW, { model, folder }: Subject, start: number): void {
   const state = optimizer.state();
   using reader = openSafetensors(folder);
@@ -209,8 +208,8 @@ function startFrom(optimizer: AdamW, { model, folder }: Subject, start: number):
       const noise = scope(() => Tensor.randn(p.shape, { seed: start, stream }).toFloat32());
       values.forEach((x, i) => (values[i] = x * (1 + TRAINING_SPREAD * noise[i]!)));
     }
-    p.write(p.dtype === 'bfloat16' ? Uint16Array.from(values, toBFloat16) : values);
-    state.get(`${name}.master`)?.write(values);
+    // Writing masters writes the weights.
+    (state.get(`${name}.master`) ?? p).write(values);
   });
 }
 

@@ -17,12 +17,13 @@ import { GsaError } from '#src/native/errors.js';
 import { DTYPES, type DType } from '#src/tensor/dtype.js';
 import { tempFolder } from './temp.js';
 
-test('float32, bfloat16, int32 and int64 round-trip bit for bit, NaN payloads included', (t) => {
+test('float32, bfloat16, int16, int32 and int64 round-trip bit for bit, NaN payloads included', (t) => {
   const path = join(tempFolder(t), 'x.safetensors');
   const bits = Uint32Array.of(0x7fc00001, 0xffabcdef, 0x7f800001, 0x80000000, 0x00000001, 0xff800000);
   const entries: SafetensorsEntry[] = [
     { name: 'f', dtype: 'float32', shape: [2, 3], data: new Float32Array(bits.buffer) },
     { name: 'b', dtype: 'bfloat16', shape: [3], data: Uint16Array.of(0x7fc1, 0xff81, 0x8000) },
+    { name: 's', dtype: 'int16', shape: [2], data: Int16Array.of(-32768, 32767) },
     { name: 'i', dtype: 'int32', shape: [1, 2], data: () => Int32Array.of(-(2 ** 31), 2 ** 31 - 1) },
     { name: 'l', dtype: 'int64', shape: [], data: BigInt64Array.of(-(2n ** 63n)) },
     { name: 'empty', dtype: 'float32', shape: [0, 5], data: new Float32Array(0) },
@@ -48,7 +49,7 @@ test('any set of tensors round-trips, aligned, and equal content gives equal byt
   const entry = fc
     .record({
       name: fc.string({ unit: 'grapheme', maxLength: 12 }),
-      dtype: fc.constantFrom<DType>('float32', 'bfloat16', 'int32', 'int64'),
+      dtype: fc.constantFrom<DType>('float32', 'bfloat16', 'int16', 'int32', 'int64'),
       shape: fc.array(fc.nat(4), { maxLength: 4 }),
       seed: fc.nat(255),
     })

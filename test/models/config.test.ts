@@ -252,7 +252,7 @@ test('training memory of the 1.3B model in bfloat16: parts add up, activations g
   const n = parameterCount(config);
   t.is(memory.weights, 2 * n);
   t.is(memory.moments, 8 * n);
-  t.is(memory.masters, 4 * n);
+  t.is(memory.masters, 2 * n);
   const { total, ...parts } = memory;
   t.is(
     Object.values(parts).reduce((a, b) => a + b, 0),

@@ -82,7 +82,7 @@ withGpu(
   (t) => {
     const values = Float32Array.from({ length: 33 * 70 }, (_, i) => (i - 1000) * 1.7 * 10 ** (i % 13));
     values.set([NaN, Infinity, -Infinity, -0, 3.4e38, 2 ** 31, -(2 ** 31), 1.00390625]);
-    const [cast, bytes] = [opNumber('cast'), [4, 2, 4, 8]];
+    const [cast, bytes] = [opNumber('cast'), [4, 2, 4, 8, 1, 1, 2]];
     const views = [
       { shape: [33, 70], strides: [70, 1], offset: 0 },
       { shape: [70, 33], strides: [1, 70], offset: 0 },
@@ -95,8 +95,8 @@ withGpu(
       { shape: [36, 32], strides: [64, 1], offset: 0 }, // whole vectors
       { shape: [33], strides: [70], offset: 2 },
     ];
-    for (const from of [0, 1, 2, 3])
-      for (const to of [0, 1, 2, 3])
+    for (const from of [0, 1, 2, 3, 6])
+      for (const to of [0, 1, 2, 3, 6])
         for (const { shape, strides, offset } of views) {
           const results = (['cpu', 'cuda'] as const).map((backend) => {
             const raw = addon.tensor(backend, 0, FLOAT32, [33, 70]);

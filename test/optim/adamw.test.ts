@@ -10,7 +10,10 @@ import { adamwStep, type AdamWSlot } from '../reference/adamw.js';
 
 const invalid = (message: RegExp) => ({ instanceOf: GsaError, code: 'INVALID_ARGUMENT', message });
 
-for (const device of testDevices()) {
+for (const [device, dtype] of testDevices().flatMap((d) => [
+  [d, 'float32'] as const,
+  [d, 'bfloat16'] as const,
+])) {
   const random = randomFrom(9);
   const draw = (size: number): Float32Array => Float32Array.from({ length: size }, () => random.normal());
   const setGrad = (parameter: Tensor, values: Float32Array): void => {
@@ -24,13 +27,13 @@ for (const device of testDevices()) {
       ['b.weight', [3, 1, 4]],
     ].map(([name, shape]) => {
       const size = (shape as number[]).reduce((n, e) => n * e, 1);
-      return [name as string, Tensor.from(draw(size), shape as number[], { device })];
+      return [name as string, Tensor.from(draw(size), shape as number[], { device, dtype })];
     });
   const dispose = (named: readonly NamedParameter[]): void => {
     for (const [, parameter] of named) parameter.dispose();
   };
 
-  test.serial(`${device} float32 12 steps agree with float64, with groups, decay and rate scales`, (t) => {
+  test.serial(`${device} ${dtype} 12 steps agree with float64, with groups, decay and rate scales`, (t) => {
     assertNoLeak(t, () => {
       const named = parameters();
       const settings = { betas: [0.9, 0.95] as const, eps: 1e-8 };
@@ -57,16 +60,17 @@ for (const device of testDevices()) {
       t.is(optimizer.stepCount, 12);
       const state = optimizer.state();
       named.forEach(([name, p], i) => {
-        t.true(relativeError(p.toFloat32(), slots[i]!.parameter) <= 1e-6, name);
-        t.true(relativeError(state.get(`${name}.exp_avg`)!.toFloat32(), slots[i]!.m) <= 1e-6, name);
-        t.true(relativeError(state.get(`${name}.exp_avg_sq`)!.toFloat32(), slots[i]!.v) <= 1e-6, name);
+        const values = state.get(`${name}.master`)?.read() ?? p.toFloat32();
+        t.true(relativeError(values, slots[i]!.parameter) <= 1e-6, name);
+        t.true(relativeError(state.get(`${name}.exp_avg`)!.read(), slots[i]!.m) <= 1e-6, name);
+        t.true(relativeError(state.get(`${name}.exp_avg_sq`)!.read(), slots[i]!.v) <= 1e-6, name);
       });
       dispose(named);
     });
   });
 
   test.serial(
-    `${device} the norm of all gradients, and the factor that clips it, agree with float64`,
+    `${device} ${dtype} the norm of all gradients, and the factor that clips it, agree with float64`,
     (t) => {
       assertNoLeak(t, () => {
         const named = parameters();
@@ -100,7 +104,7 @@ for (const device of testDevices()) {
     },
   );
 
-  test.serial(`${device} step({ scale }) is a step on gradients times the scale`, (t) => {
+  test.serial(`${device} ${dtype} step({ scale }) is a step on gradients times the scale`, (t) => {
     assertNoLeak(t, () => {
       const [a, b] = [parameters(), parameters()];
       b.forEach(([, p], i) => p.write(a[i]![1].toHost()));
@@ -124,14 +128,18 @@ for (const device of testDevices()) {
   });
 
   for (const bad of [NaN, Infinity])
-    test.serial(`${device} a gradient of ${bad} leaves parameters and moments as they are`, (t) => {
+    test.serial(`${device} ${dtype} a gradient of ${bad} leaves parameters and moments as they are`, (t) => {
       assertNoLeak(t, () => {
         const named = parameters();
         using optimizer = new AdamW(named);
         const params = named.map(([, p]) => p);
         for (const p of params) setGrad(p, draw(p.size));
         optimizer.step({ lr: 0.1 });
-        const before = [...params, ...optimizer.state().values()].map((x) => x.toFloat32());
+        const everything = () => [
+          ...params.map((p) => p.toFloat32()),
+          ...[...optimizer.state().values()].map((x) => x.read()),
+        ];
+        const before = everything();
         const poisoned = draw(params[1]!.size);
         poisoned[3] = bad;
         setGrad(params[1]!, poisoned);
@@ -139,10 +147,7 @@ for (const device of testDevices()) {
         t.false(Number.isFinite(clip.norm.item()));
         optimizer.step({ lr: 0.1, scale: clip.scale });
         optimizer.step({ lr: 0.1, finite: false });
-        t.deepEqual(
-          [...params, ...optimizer.state().values()].map((x) => x.toFloat32()),
-          before,
-        );
+        t.deepEqual(everything(), before);
         t.deepEqual([optimizer.stepCount, optimizer.skipped], [2, 1]);
         optimizer.uncountStep();
         t.deepEqual([optimizer.stepCount, optimizer.skipped], [1, 2]);
@@ -165,7 +170,7 @@ for (const device of testDevices()) {
       });
     });
 
-  test.serial(`${device} saved and loaded state continues bit for bit`, (t) => {
+  test.serial(`${device} ${dtype} saved and loaded state continues bit for bit`, (t) => {
     assertNoLeak(t, () => {
       const [a, b] = [parameters(), parameters()];
       b.forEach(([, p], i) => p.write(a[i]![1].toHost()));
@@ -183,27 +188,32 @@ for (const device of testDevices()) {
         steps(b, first, 0, 3);
         return {
           stepCount: first.stepCount,
-          state: new Map([...first.state()].map(([name, x]) => [name, x.to({})])),
+          state: new Map(
+            [...first.state()].map(([name, { shape, read }]) => {
+              const values = read();
+              return [name, { shape, read: () => values }];
+            }),
+          ),
         };
       })();
       using second = new AdamW(b);
       second.loadState(saved.state, saved.stepCount);
       steps(b, second, 3, 6);
       a.forEach(([name, p], i) => t.deepEqual(p.toFloat32(), b[i]![1].toFloat32(), name));
-      for (const x of saved.state.values()) x.dispose();
       dispose(a);
       dispose(b);
     });
   });
 
-  test.serial(`${device} state that does not fit is refused by name, and nothing changes`, (t) => {
+  test.serial(`${device} ${dtype} state that does not fit is refused by name, and nothing changes`, (t) => {
     const named = parameters();
     using optimizer = new AdamW(named);
     const own = () => new Map(optimizer.state());
     const missing = own();
     missing.delete('norm.weight.exp_avg');
-    const extra = own().set('other.exp_avg', named[0]![1]);
-    const shaped = own().set('norm.weight.exp_avg', named[0]![1]);
+    const [other] = own().values();
+    const extra = own().set('other.exp_avg', other!);
+    const shaped = own().set('norm.weight.exp_avg', other!);
     t.throws(() => optimizer.loadState(missing, 1), invalid(/norm\.weight\.exp_avg/));
     t.throws(() => optimizer.loadState(extra, 1), invalid(/other\.exp_avg/));
     t.throws(() => optimizer.loadState(shaped, 1), invalid(/\[19\].*norm\.weight\.exp_avg/));
@@ -212,7 +222,7 @@ for (const device of testDevices()) {
     dispose(named);
   });
 
-  test.serial(`${device} a parameter without gradient is named, and nothing changes`, (t) => {
+  test.serial(`${device} ${dtype} a parameter without gradient is named, and nothing changes`, (t) => {
     const named = parameters();
     using optimizer = new AdamW(named);
     setGrad(named[0]![1], draw(35));

@@ -100,6 +100,27 @@ for (const dev of testDevices()) {
     t.deepEqual(back.toHost(), values);
   });
 
+  test(`${dev} int16: fills, casts that keep values, and casts that take the nearest bound`, (t) => {
+    const values = Int16Array.of(0, 1, -1, 32767, -32768, -100);
+    using x = Tensor.from(values, [6], { device: dev });
+    t.is(x.dtype, 'int16');
+    t.is(x.byteLength, 12);
+    for (const dtype of ['int32', 'int64', 'float32'] as const) {
+      using wide = x.to({ dtype });
+      t.deepEqual(wide.toFloat32(), Float32Array.from(values), dtype);
+      using back = wide.to({ dtype: 'int16' });
+      t.deepEqual(back.toHost(), values, dtype);
+    }
+    using far = Tensor.from([40000, -40000, 1.9, -1.9, NaN, 32768], [6], { device: dev });
+    using cut = far.to({ dtype: 'int16' });
+    t.deepEqual(cut.toHost(), Int16Array.of(32767, -32768, 1, -1, 0, 32767));
+    using large = Tensor.from([70000, -70000], [2], { dtype: 'int32', device: dev });
+    using bounds = large.to({ dtype: 'int16' });
+    t.deepEqual(bounds.toHost(), Int16Array.of(32767, -32768));
+    using sevens = Tensor.full([9], -7, { dtype: 'int16', device: dev });
+    t.deepEqual(sevens.toHost(), new Int16Array(9).fill(-7));
+  });
+
   test(`${dev} Tensor.from rounds numbers to bfloat16 and takes raw bits as they are`, (t) => {
     using rounded = Tensor.from([1, 1.00390625, -Math.PI], [3], { dtype: 'bfloat16', device: dev });
     t.deepEqual(rounded.toHost(), Uint16Array.of(0x3f80, 0x3f80, 0xc049));
@@ -112,5 +133,5 @@ for (const dev of testDevices()) {
 test('a dtype that does not exist is refused with the list of those that do', (t) => {
   const error = t.throws(() => checkDType('float16'), { instanceOf: GsaError });
   t.is(error.code, 'INVALID_ARGUMENT');
-  t.regex(error.message, /float32, bfloat16, int32, int64.*"float16"/);
+  t.regex(error.message, /float32, bfloat16, int16, int32, int64.*"float16"/);
 });

@@ -40,7 +40,7 @@ for (const device of testDevices()) {
       t.true(same(await x.toFloat32Async(), kept));
     });
 
-  for (const dtype of ['float32', 'bfloat16', 'int32', 'int64'] as DType[])
+  for (const dtype of ['float32', 'bfloat16', 'int16', 'int32', 'int64'] as DType[])
     test.serial(
       `${device} toHostAsync gives what toHost gives: ${dtype} [3, 4], views, scalars`,
       async (t) => {

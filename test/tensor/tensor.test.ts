@@ -125,13 +125,16 @@ test('shapes, data and ranges that do not fit are refused in words', (t) => {
   for (const [use, message] of bad) t.throws(use, invalid(message), String(use));
 });
 
-test('integers that int64 or int32 cannot hold are refused', (t) => {
+test('integers that int64, int32 or int16 cannot hold are refused', (t) => {
   for (const [value, dtype] of [
     [1.5, 'int64'],
     [1.5, 'int32'],
     [2 ** 31, 'int32'],
     [NaN, 'int32'],
     [2 ** 53, 'int64'],
+    [2 ** 15, 'int16'],
+    [-(2 ** 15) - 1, 'int16'],
+    [0.5, 'int16'],
   ] as const)
     t.throws(() => Tensor.from([value], [1], { dtype }), invalid(/integer/), `${value} ${dtype}`);
 });

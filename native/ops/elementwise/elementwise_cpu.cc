@@ -52,6 +52,8 @@ void with_type(int32_t dtype, Body&& body) {
       return body(float{});
     case GSA_BFLOAT16:
       return body(BFloat16{});
+    case GSA_INT16:
+      return body(int16_t{});
     case GSA_INT32:
       return body(int32_t{});
     case GSA_INT64:

@@ -6,6 +6,16 @@ GSA_INLINE vf root(vf x) {
   return y;
 }
 
+// The masters of n bfloat16 weights, and back; float32 between them.
+static void join_range(const uint16_t* weights, const int16_t* remainders, float* v, float* masters,
+                       int64_t n) {
+  for (int64_t i = 0; i < n; ++i) masters[i] = optimizer::join_master(weights[i], remainders[i], v[i]);
+}
+
+static void split_range(const float* masters, uint16_t* weights, int16_t* remainders, float* v, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) optimizer::split_master(masters[i], weights[i], remainders[i], v[i]);
+}
+
 static void adamw_range(const float* grad, float* param, float* m, float* v, int64_t n, float scale,
                         const optimizer::AdamWRates& given) {
   const optimizer::AdamWRates r = given;  // a copy cannot alias what is stored

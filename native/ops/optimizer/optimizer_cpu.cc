@@ -1,10 +1,10 @@
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "../../cpu/bfloat16.h"
 #include "../../cpu/parallel.h"
+#include "master.h"
 #include "params.h"
 
 #define GSA_SIMD_FILE "../../ops/optimizer/optimizer.inl"
@@ -19,19 +19,20 @@ constexpr int64_t kBlock = 16384;  // elements of one piece of work; a multiple 
 void update(const optimizer::AdamW& p, const optimizer::AdamWTensor& t, int64_t begin, int64_t n,
             float scale) {
   static const auto kernel = GSA_SIMD_SELECT(adamw_range);
-  thread_local float widened[kBlock];
+  static const auto join = GSA_SIMD_SELECT(join_range);
+  static const auto split = GSA_SIMD_SELECT(split_range);
+  thread_local float widened[kBlock], masters[kBlock];
   const float* grad = static_cast<const float*>(t.grad) + begin;
   if (t.grad_dtype == GSA_BFLOAT16) {
     for (int64_t i = 0; i < n; ++i) widened[i] = widen(static_cast<const BFloat16*>(t.grad)[begin + i]);
     grad = widened;
   }
-  float* weights = t.master ? t.master + begin : static_cast<float*>(t.param) + begin;
-  kernel(grad, weights, t.m + begin, t.v + begin, n, scale, p.rates);
-  if (!t.master) return;
-  if (t.param_dtype == GSA_FLOAT32)
-    std::memcpy(static_cast<float*>(t.param) + begin, weights, static_cast<size_t>(n) * sizeof(float));
-  else
-    for (int64_t i = 0; i < n; ++i) static_cast<BFloat16*>(t.param)[begin + i] = narrow(weights[i]);
+  float *m = t.m + begin, *v = t.v + begin;
+  if (!t.remainder) return kernel(grad, static_cast<float*>(t.param) + begin, m, v, n, scale, p.rates);
+  uint16_t* weights = static_cast<uint16_t*>(t.param) + begin;
+  join(weights, t.remainder + begin, v, masters, n);
+  kernel(grad, masters, m, v, n, scale, p.rates);
+  split(masters, weights, t.remainder + begin, v, n);
 }
 
 }  // namespace

@@ -1,6 +1,9 @@
 // clip_scale and AdamW on CUDA: all tensors of a call in as few launches as their number allows, everything
 // read from device memory, no host wait.
+#include <type_traits>
+
 #include "../../cuda/kernel.cuh"
+#include "master.h"
 #include "params.h"
 
 namespace gsa::cuda {
@@ -24,7 +27,14 @@ __global__ void clip_scale_kernel(optimizer::ClipScale p, bool clips) {
                              : p.grad_scale;
 }
 
-// N consecutive elements from i on.
+__device__ __forceinline__ float widen(float x) { return x; }
+// The bits of a bfloat16 value. Beside the conversion of cuda_bf16.h, which is assembly, the compiler stored
+// moments one by one instead of four at a time.
+__device__ __forceinline__ float widen(uint16_t bits) {
+  return optimizer::float_of(static_cast<uint32_t>(bits) << 16);
+}
+
+// N consecutive elements from i on. Grad and Param: float, or uint16_t for the bits of bfloat16.
 template <typename Grad, typename Param, int N>
 __device__ __forceinline__ void update_at(const optimizer::AdamWTensor& t, const optimizer::AdamWRates& r,
                                           float scale, int64_t i) {
@@ -32,33 +42,37 @@ __device__ __forceinline__ void update_at(const optimizer::AdamWTensor& t, const
   auto m = *reinterpret_cast<const Pack<float, N>*>(t.m + i);
   auto v = *reinterpret_cast<const Pack<float, N>*>(t.v + i);
   auto* param_at = reinterpret_cast<Pack<Param, N>*>(static_cast<Param*>(t.param) + i);
-  Pack<Param, N> param;
-  Pack<float, N> value;
-  if (t.master) {
-    value = *reinterpret_cast<const Pack<float, N>*>(t.master + i);
-  } else {
-    param = *param_at;
-#pragma unroll
-    for (int e = 0; e < N; ++e) value.x[e] = to_float(param.x[e]);
-  }
+  constexpr bool kSplit = std::is_same_v<Param, uint16_t>;
+  auto* remainder_at = kSplit ? reinterpret_cast<Pack<int16_t, N>*>(t.remainder + i) : nullptr;
+  auto param = *param_at;
+  Pack<int16_t, N> remainder;
+  if constexpr (kSplit) remainder = *remainder_at;
 #pragma unroll
   for (int e = 0; e < N; ++e) {
-    const float g = to_float(grad.x[e]) * scale;
+    float value;
+    if constexpr (kSplit)
+      value = optimizer::join_master(param.x[e], remainder.x[e], v.x[e]);
+    else
+      value = param.x[e];
+    const float g = widen(grad.x[e]) * scale;
     m.x[e] = m.x[e] * r.beta1 + g * r.one_minus_beta1;
     v.x[e] = v.x[e] * r.beta2 + g * g * r.one_minus_beta2;
-    value.x[e] = value.x[e] * r.keep - m.x[e] * r.step_size / (sqrtf(v.x[e]) / r.correction2_sqrt + r.eps);
-    param.x[e] = from_float<Param>(value.x[e]);
+    value = value * r.keep - m.x[e] * r.step_size / (sqrtf(v.x[e]) / r.correction2_sqrt + r.eps);
+    if constexpr (kSplit)
+      optimizer::split_master(value, param.x[e], remainder.x[e], v.x[e]);
+    else
+      param.x[e] = value;
   }
   *reinterpret_cast<Pack<float, N>*>(t.m + i) = m;
   *reinterpret_cast<Pack<float, N>*>(t.v + i) = v;
-  if (t.master) *reinterpret_cast<Pack<float, N>*>(t.master + i) = value;
+  if constexpr (kSplit) *remainder_at = remainder;
   *param_at = param;
 }
 
 __device__ __forceinline__ bool aligned(const optimizer::AdamWTensor& t) {
   const uintptr_t all = reinterpret_cast<uintptr_t>(t.grad) | reinterpret_cast<uintptr_t>(t.param) |
                         reinterpret_cast<uintptr_t>(t.m) | reinterpret_cast<uintptr_t>(t.v) |
-                        reinterpret_cast<uintptr_t>(t.master);
+                        reinterpret_cast<uintptr_t>(t.remainder);
   return all % 16 == 0;
 }
 
@@ -69,7 +83,8 @@ __device__ __forceinline__ void update(const optimizer::AdamWTensor& t, const op
   int64_t i = begin + threadIdx.x;
   if (aligned(t)) {  // a view may start anywhere
     const int64_t whole = begin + (end - begin) / N * N;
-#pragma unroll 2
+    // Two at a time would take 72 registers instead of 48 and load no earlier: stores come between.
+#pragma unroll 1
     for (int64_t at = begin + threadIdx.x * N; at < whole; at += kThreads * N)
       update_at<Grad, Param, N>(t, r, scale, at);
     i = whole + threadIdx.x;
@@ -87,11 +102,11 @@ __global__ void __launch_bounds__(kThreads)
   const optimizer::AdamWTensor& t = tensors.t[index];
   const int64_t begin = (blockIdx.x - tensors.first[index]) * kBlock;
   const int64_t end = min(begin + kBlock, t.n);
-  const bool wide_grad = t.grad_dtype == GSA_FLOAT32, wide_param = t.param_dtype == GSA_FLOAT32;
+  const bool wide_grad = t.grad_dtype == GSA_FLOAT32, wide_param = !t.remainder;
   if (wide_grad && wide_param) update<float, float>(t, rates, scale, begin, end);
-  if (wide_grad && !wide_param) update<float, __nv_bfloat16>(t, rates, scale, begin, end);
-  if (!wide_grad && wide_param) update<__nv_bfloat16, float>(t, rates, scale, begin, end);
-  if (!wide_grad && !wide_param) update<__nv_bfloat16, __nv_bfloat16>(t, rates, scale, begin, end);
+  if (wide_grad && !wide_param) update<float, uint16_t>(t, rates, scale, begin, end);
+  if (!wide_grad && wide_param) update<uint16_t, float>(t, rates, scale, begin, end);
+  if (!wide_grad && !wide_param) update<uint16_t, uint16_t>(t, rates, scale, begin, end);
 }
 
 }  // namespace

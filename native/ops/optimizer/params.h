@@ -26,16 +26,16 @@ inline ClipScale read_clip_scale(const Args& args) {
           static_cast<float>(args.attr(0)), static_cast<float>(args.attr(1))};
 }
 
-// One parameter tensor of adamw. Without a master copy, param is float32 and is updated itself; with one, the
-// master is updated and param receives it rounded.
+// One parameter tensor of adamw: float32, or bfloat16 with the remainders of its float32 masters, which are
+// what is updated then (master.h).
 struct AdamWTensor {
   int64_t n;
-  int32_t grad_dtype, param_dtype;
+  int32_t grad_dtype;
   const void* grad;
   void* param;
   float* m;
   float* v;
-  float* master;  // or NULL
+  int16_t* remainder;  // NULL: param is float32
 };
 
 // What the attributes come to. Worked out in double: 1 - 0.999 in float is off by 1e-5, relative.
@@ -66,29 +66,30 @@ inline double read_rate(double value, double end, const char* name) {
 
 inline void read_adamw_tensors(const Args& args, AdamW& p) {
   const int n = args.n_in() - 1;
-  const bool masters = args.n_out() == 4 * n;
+  const bool split = args.n_out() == 4 * n;
   for (int i = 0; i < n; ++i) {
     const gsa_tensor &grad = args.in(1 + i), &param = args.out(i), &m = args.out(n + i),
                      &v = args.out(2 * n + i);
-    const gsa_tensor* master = masters ? &args.out(3 * n + i) : nullptr;
-    for (const gsa_tensor* t : {&grad, &param})
-      if (t->dtype != GSA_FLOAT32 && t->dtype != GSA_BFLOAT16)
-        fail(GSA_INVALID_ARGUMENT, "Expected float32 or bfloat16 for %s %d but received %s",
-             t == &grad ? "grad" : "param", i, dtype_name(t->dtype));
-    if (!master) expect_dtype(param, GSA_FLOAT32, "param without a master copy");
-    for (const gsa_tensor* t : {&m, &v, master})
-      if (t) expect_dtype(*t, GSA_FLOAT32, t == &m ? "m" : t == &v ? "v" : "master");
-    for (const gsa_tensor* t : {&grad, &param, &m, &v, master}) {
+    const gsa_tensor* remainder = split ? &args.out(3 * n + i) : nullptr;
+    expect_floating(grad, "grad");
+    if (remainder) {
+      expect_dtype(param, GSA_BFLOAT16, "param with remainders");
+      expect_dtype(*remainder, GSA_INT16, "remainder");
+    } else {
+      expect_dtype(param, GSA_FLOAT32, "param without remainders");
+    }
+    expect_dtype(m, GSA_FLOAT32, "m");
+    expect_dtype(v, GSA_FLOAT32, "v");
+    for (const gsa_tensor* t : {&grad, &param, &m, &v, remainder}) {
       if (!t) continue;
-      expect_contiguous(*t, "param, grad, m, v and master");
+      expect_contiguous(*t, "param, grad, m, v and remainder");
       if (element_count(*t) != element_count(param))
         fail(GSA_INVALID_ARGUMENT,
              "Expected shape %s for everything that belongs to param %d but received %s",
              shape_text(param).c_str(), i, shape_text(*t).c_str());
     }
-    p.tensors.push_back({element_count(param), grad.dtype, param.dtype, grad.data, param.data,
-                         static_cast<float*>(m.data), static_cast<float*>(v.data),
-                         data_or_null<float>(master)});
+    p.tensors.push_back({element_count(param), grad.dtype, grad.data, param.data, static_cast<float*>(m.data),
+                         static_cast<float*>(v.data), data_or_null<int16_t>(remainder)});
   }
 }
 
