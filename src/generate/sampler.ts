@@ -98,7 +98,8 @@ function sorted(rank: (i: number) => number, V: number, wanted: (i: number) => b
   if (keysKept.length < V) keysKept = new Float64Array(V);
   let n = 0;
   for (let i = 0; i < V; i++) if (wanted(i)) keysKept[n++] = rank(i) * MOST_TOKENS + i;
-  const keys = keysKept.subarray(0, n).sort();
+  const keys = keysKept.subarray(0, n);
+  keys.sort(); // in place
   for (let j = 0; j < n; j++) keys[j]! %= MOST_TOKENS;
   return keys;
 }
