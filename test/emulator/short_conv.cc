@@ -1,12 +1,9 @@
 // The short convolution's kernels, emulated, against the definition in float64: the walk and the general
 // form. One line a case; exits with 1 where an error is past the bound.
-#include <cmath>
 #include <random>
-#include <string>
 
-#include "emulator.h"
-#include "native/cuda/kernel.cuh"
 #include "native/ops/short_conv/params.h"
+#include "numbers.h"
 
 namespace gsa::cuda {
 void short_conv_fwd(gsa_device& device, const Args& args);
@@ -21,53 +18,6 @@ struct Case {
   bool silu, state;
   std::vector<int32_t> cu;  // empty: B sequences of T
   bool shifted = false;     // x starts off 16 bytes
-};
-
-// A tensor in the kernel's dtype, one guard of NaN before and after it, and the same numbers in double.
-template <typename T>
-struct Numbers {
-  std::vector<int64_t> shape;
-  size_t n = 1;
-  std::vector<T> memory;
-  T* at;
-  std::vector<double> exact;
-  gsa_tensor tensor{};
-
-  Numbers(std::vector<int64_t> extents, int32_t dtype, size_t shift = 0) : shape(std::move(extents)) {
-    for (const int64_t extent : shape) n *= static_cast<size_t>(extent);
-    memory.assign(n + 32, gsa::cuda::from_float<T>(NAN));
-    const size_t start = (16 - reinterpret_cast<uintptr_t>(memory.data()) % 16) % 16 / sizeof(T);
-    at = memory.data() + start + shift;
-    exact.assign(n, 0.0);
-    tensor.data = at;
-    tensor.dtype = dtype;
-    tensor.ndim = static_cast<int32_t>(shape.size());
-    int64_t stride = 1;
-    for (size_t i = shape.size(); i-- > 0; stride *= shape[i]) {
-      tensor.shape[i] = shape[i];
-      tensor.strides[i] = stride;
-    }
-  }
-  template <typename Draw>
-  Numbers& fill(Draw draw) {
-    for (size_t i = 0; i < n; ++i) {
-      at[i] = gsa::cuda::from_float<T>(static_cast<float>(draw()));
-      exact[i] = gsa::cuda::to_float(at[i]);
-    }
-    return *this;
-  }
-  // Distance of what was computed from `exact`, relative to it; NaN where something was not written, or
-  // where something else was.
-  double error() const {
-    double distance = 0, size = 1e-30;
-    for (size_t i = 0; i < n; ++i) {
-      distance += std::pow(gsa::cuda::to_float(at[i]) - exact[i], 2);
-      size += exact[i] * exact[i];
-    }
-    for (const T* p = memory.data(); p < memory.data() + memory.size(); ++p)
-      if ((p < at || p >= at + n) && !std::isnan(gsa::cuda::to_float(*p))) return NAN;
-    return std::sqrt(distance / size);
-  }
 };
 
 template <typename T>

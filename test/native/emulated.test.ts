@@ -49,6 +49,12 @@ for (const [main, op, kind, title] of [
     'short_conv',
     'kernels of the short convolution, emulated on the CPU, against float64: 1 to 5 taps, runs of rows, documents, states',
   ],
+  [
+    'rotary.cc',
+    'rotary',
+    'rotary',
+    'kernels of the rotary embedding, emulated on the CPU, against float64: D 6..528, several blocks and rounds, in place',
+  ],
 ] as const)
   test(title, (t) => {
     const headers = toolkitHeaders();
