@@ -52,25 +52,23 @@ export function uniform(seed: number, stream: number, index: number): number {
   return (h * 2 ** 21 + (low >>> 11)) / 2 ** 53;
 }
 
-/** The id of the largest logit, the lowest of several.
- * @throws GsaError DIVERGED when a logit is NaN or +Infinity, or all are -Infinity */
-function argmax(logits: Float32Array): number {
-  let best = 0;
-  let top = -Infinity;
-  let numbers = true;
-  for (let i = 0; i < logits.length; i++) {
-    const x = logits[i]!;
-    if (x > top) {
-      top = x;
-      best = i;
-    }
-    numbers &&= x === x;
-  }
-  if (!numbers || !Number.isFinite(top))
+/** @param top the largest of a token's logits, or NaN if one of them is
+ * @throws GsaError DIVERGED unless it is finite */
+export function expectFinite(top: number): void {
+  if (!Number.isFinite(top))
     throw new GsaError('DIVERGED', 'Expected finite logits but received others: the weights have diverged', {
       op: 'generate',
     });
-  return best;
+}
+
+function largest(logits: Float32Array): number {
+  let top = -Infinity;
+  for (let i = 0; i < logits.length; i++) {
+    const x = logits[i]!;
+    if (!(x <= top)) top = x; // NaN too
+    if (top !== top) break;
+  }
+  return top;
 }
 
 // Memory of one draw, kept for the next: a batch draws many times a second, each from a whole vocabulary.
@@ -137,16 +135,15 @@ function drawn(weights: Float64Array, total: number, topP: number, u: number): n
   return last;
 }
 
-/** Draws one token.
+/** Draws one token, not greedily.
  * @param logits of the whole vocabulary, [V]
  * @param u uniform in [0, 1)
  * @throws GsaError DIVERGED when a logit is NaN or +Infinity: the weights have diverged. */
 export function sampleToken(logits: Float32Array, sampling: Sampling, u: number): number {
-  const best = argmax(logits);
-  if (sampling.greedy) return best;
   const { temperature, topK, topP } = sampling;
   const V = logits.length;
-  const top = logits[best]!;
+  const top = largest(logits);
+  expectFinite(top);
   const weight = (i: number) => Math.exp((logits[i]! - top) / temperature);
   if (topK < V) {
     const ids = mostProbable(logits, topK);

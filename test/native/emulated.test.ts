@@ -49,6 +49,7 @@ for (const [main, op, kind, title] of [
     'short_conv',
     'kernels of the short convolution, emulated on the CPU, against float64: 1 to 5 taps, runs of rows, documents, states',
   ],
+  ['argmax.cc', 'reduce', 'argmax', 'kernel of argmax, emulated on the CPU: ties, NaN, rows of 1 to 33,000'],
   [
     'rotary.cc',
     'rotary',
