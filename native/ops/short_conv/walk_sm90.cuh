@@ -4,6 +4,9 @@
 // cache).
 #pragma once
 
+#include <cstring>
+#include <type_traits>
+
 #include "sequences_sm90.cuh"
 
 namespace gsa::sm90 {
@@ -135,7 +138,12 @@ struct WalkBack {
     Pack<T, N> pack;
 #pragma unroll
     for (int e = 0; e < N; ++e) pack.x[e] = from_float<T>(dx[e]);
-    *reinterpret_cast<Pack<T, N>*>(p.dx + row * p.dims.D + c) = pack;
+    // By an instruction of our own: the compiler stores a Pack element by element here.
+    using Raw = std::conditional_t<sizeof(pack) == 16, uint4, uint2>;
+    static_assert(sizeof(Raw) == sizeof(pack));
+    Raw raw;
+    memcpy(&raw, &pack, sizeof(raw));
+    __stwb(reinterpret_cast<Raw*>(p.dx + row * p.dims.D + c), raw);
   }
 
   __device__ __forceinline__ void step(int64_t row, const Pack<T, N>& x, const Pack<T, N>& dy) {
