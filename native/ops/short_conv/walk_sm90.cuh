@@ -204,7 +204,7 @@ __global__ void __launch_bounds__(kWalkThreads)
     load_by_channel<W>(p.in.weight + c * W, walk.weight);
     const Sequence start = sequence_of(d, p.in.cu_seqlens, first);
     walk.enter(start, first - start.begin);
-    int64_t stop = min(walk.last + W - 1, rows);
+    const int64_t stop = min(walk.last + W - 1, rows);
     for (int64_t t = first; t < stop; t += kAheadBack) {
       Pack<T, N> x[kAheadBack], dy[kAheadBack];
 #pragma unroll
@@ -219,10 +219,7 @@ __global__ void __launch_bounds__(kWalkThreads)
         if (row >= stop) break;
         if (row == walk.at.end) walk.enter(sequence_after(d, p.in, walk.at), 0);
         walk.step(row, x[i], dy[i]);
-        if (row + 1 == walk.at.end) {
-          walk.leave();
-          if (row + 1 >= walk.last) stop = row + 1;
-        }
+        if (row + 1 == walk.at.end) walk.leave();
       }
     }
   }
