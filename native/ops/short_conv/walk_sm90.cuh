@@ -15,8 +15,7 @@ using cuda::kWarp;
 using cuda::Pack;
 
 constexpr int kWalkThreads = 256;
-// Rows that are loaded before the first of them is used. Four backward spill registers.
-constexpr int kAhead = 4, kAheadBack = 3;
+constexpr int kAhead = 4;  // rows that are loaded before the first of them is used
 
 // Row [W - 1] of N channels from a tensor [N sequences, D, W - 1], or the taps [D, W] of N channels: as they
 // lie, they are `kEach` numbers of each channel.
@@ -205,16 +204,16 @@ __global__ void __launch_bounds__(kWalkThreads)
     const Sequence start = sequence_of(d, p.in.cu_seqlens, first);
     walk.enter(start, first - start.begin);
     const int64_t stop = min(walk.last + W - 1, rows);
-    for (int64_t t = first; t < stop; t += kAheadBack) {
-      Pack<T, N> x[kAheadBack], dy[kAheadBack];
+    for (int64_t t = first; t < stop; t += kAhead) {
+      Pack<T, N> x[kAhead], dy[kAhead];
 #pragma unroll
-      for (int i = 0; i < kAheadBack; ++i)
+      for (int i = 0; i < kAhead; ++i)
         if (t + i < stop) {
           x[i] = *reinterpret_cast<const Pack<T, N>*>(p.in.x + (t + i) * d.D + c);
           dy[i] = *reinterpret_cast<const Pack<T, N>*>(p.dy + (t + i) * d.D + c);
         }
 #pragma unroll
-      for (int i = 0; i < kAheadBack; ++i) {
+      for (int i = 0; i < kAhead; ++i) {
         const int64_t row = t + i;
         if (row >= stop) break;
         if (row == walk.at.end) walk.enter(sequence_after(d, p.in, walk.at), 0);
