@@ -1,10 +1,18 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { GSAForCausalLM, ModelState } from '../models/index.js';
 import { expected } from '../native/errors.js';
+import { argmax, reshape } from '../ops/index.js';
 import { noGrad } from '../tensor/recorder.js';
 import { scope } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
-import { checkSampling, sampleToken, uniform, type SamplingOptions } from './sampler.js';
+import {
+  checkSampling,
+  expectFinite,
+  sampleToken,
+  uniform,
+  type Sampling,
+  type SamplingOptions,
+} from './sampler.js';
 
 export interface GenerateOptions extends SamplingOptions {
   /** Tokens per prompt at most; default 128. */
@@ -56,23 +64,43 @@ function prefill(model: GSAForCausalLM, prompts: readonly (readonly number[])[])
   return state!;
 }
 
-/** One token for every sequence: the new state and the logits [N, V] on the host. */
+/** How the next token of a sequence is drawn, the n-th of its continuation. */
+type Draw = (sequence: number, n: number) => number;
+
+/** From logits [N, 1, V]. Greedily the device chooses, and only the choice comes to the host. */
+function drawFrom(logits: Tensor, sampling: Sampling): Draw {
+  const [N, , V] = logits.shape as [number, number, number];
+  if (sampling.greedy) {
+    const { index, value } = argmax(reshape(logits, [N, V]));
+    const tokens = index.toHost() as Int32Array;
+    const tops = value.toFloat32();
+    return (i) => {
+      expectFinite(tops[i]!);
+      return tokens[i]!;
+    };
+  }
+  const values = logits.toFloat32();
+  return (i, n) => sampleToken(values.subarray(i * V, (i + 1) * V), sampling, uniform(sampling.seed, i, n));
+}
+
+/** One token for every sequence: the new state, and how the next ones are drawn. */
 function step(
   model: GSAForCausalLM,
   last: readonly number[],
   before: ModelState,
-): { state: ModelState; logits: Float32Array } {
+  sampling: Sampling,
+): { state: ModelState; draw: Draw } {
   let state: ModelState | undefined;
-  const logits = scope(() => {
+  const draw = scope(() => {
     const ids = Tensor.from(Int32Array.from(last), [last.length, 1], {
       dtype: 'int32',
       device: model.device,
     });
     const out = model.logits(ids, { state: before });
     state = out.state;
-    return out.logits.toFloat32();
+    return drawFrom(out.logits, sampling);
   });
-  return { state: state!, logits };
+  return { state: state!, draw };
 }
 
 /** Continues prompts of token ids, all in one batch: the prompts are read in one pass, then every token costs one step
@@ -92,7 +120,6 @@ export async function generate(
   const results: Generation[] = prompts.map(() => ({ tokens: [], finishReason: 'length' }));
   const last = prompts.map((prompt) => prompt.at(-1)!);
   const open = new Set(prompts.keys());
-  const V = model.config.vocab_size;
   let state = noGrad(() => prefill(model, prompts));
   try {
     for (let n = 0; n < maxTokens && open.size > 0; n++) {
@@ -101,12 +128,11 @@ export async function generate(
         for (const i of open) results[i]!.finishReason = 'aborted';
         break;
       }
-      const next = noGrad(() => step(model, last, state));
+      const next = noGrad(() => step(model, last, state, sampling));
       state.dispose();
       state = next.state;
       for (const i of open) {
-        const row = next.logits.subarray(i * V, (i + 1) * V);
-        const token = sampleToken(row, sampling, uniform(sampling.seed, i, n));
+        const token = next.draw(i, n);
         last[i] = token;
         if (stopTokens.includes(token)) {
           results[i]!.finishReason = 'stop';

@@ -52,48 +52,124 @@ export function uniform(seed: number, stream: number, index: number): number {
   return (h * 2 ** 21 + (low >>> 11)) / 2 ** 53;
 }
 
-function argmax(logits: Float32Array): number {
-  let best = 0;
-  for (let i = 1; i < logits.length; i++) if (logits[i]! > logits[best]!) best = i;
-  return best;
+/** @param top the largest of a token's logits, or NaN if one of them is
+ * @throws GsaError DIVERGED unless it is finite */
+export function expectFinite(top: number): void {
+  if (!Number.isFinite(top))
+    throw new GsaError('DIVERGED', 'Expected finite logits but received others: the weights have diverged', {
+      op: 'generate',
+    });
 }
 
-/** Draws one token.
+function largest(logits: Float32Array): number {
+  let top = -Infinity;
+  for (let i = 0; i < logits.length; i++) {
+    const x = logits[i]!;
+    if (!(x <= top)) top = x; // NaN too
+    if (top !== top) break;
+  }
+  return top;
+}
+
+// Memory of one draw, kept for the next: a batch draws many times a second, each from a whole vocabulary.
+let weightsKept = new Float64Array(0);
+let keysKept = new Float64Array(0);
+const countsKept = new Uint32Array(2 ** 16);
+
+/** With the 32 bits of a rank, what a double holds exactly. */
+const MOST_TOKENS = 2 ** 21;
+
+/** Gives every token an integer of 32 bits by its logit: the larger the logit, the smaller the rank. */
+function ranks(logits: Float32Array): (i: number) => number {
+  const bits = new Int32Array(logits.buffer, logits.byteOffset, logits.length);
+  return (i) => {
+    const b = logits[i] === 0 ? 0 : bits[i]!; // -0 ranks as 0
+    return (b < 0 ? b : 0x7fffffff - b) >>> 0;
+  };
+}
+
+/** The tokens for which `wanted` holds, the most probable first, of equals the lower id first. Rank and id are sorted as
+ * one number: that is many times faster than a function that compares. */
+function sorted(rank: (i: number) => number, V: number, wanted: (i: number) => boolean): Float64Array {
+  if (V > MOST_TOKENS)
+    throw expected(`a vocabulary of at most ${MOST_TOKENS}`, 'top-k or top-p', V, 'generate');
+  if (keysKept.length < V) keysKept = new Float64Array(V);
+  let n = 0;
+  for (let i = 0; i < V; i++) if (wanted(i)) keysKept[n++] = rank(i) * MOST_TOKENS + i;
+  const keys = keysKept.subarray(0, n);
+  keys.sort(); // in place
+  for (let j = 0; j < n; j++) keys[j]! %= MOST_TOKENS;
+  return keys;
+}
+
+/** The k most probable tokens in their order. Only those are sorted that the upper half of the rank does not tell from the
+ * k-th. */
+function mostProbable(logits: Float32Array, k: number): Float64Array {
+  const V = logits.length;
+  const rank = ranks(logits);
+  countsKept.fill(0);
+  for (let i = 0; i < V; i++) countsKept[rank(i) >>> 16]!++;
+  let last = 0;
+  for (let count = countsKept[0]!; count < k;) count += countsKept[++last]!;
+  return sorted(rank, V, (i) => rank(i) >>> 16 <= last).subarray(0, k);
+}
+
+/** The place in `weights` that u falls on, among the first of them that together reach topP of `total`. */
+function drawn(weights: Float64Array, total: number, topP: number, u: number): number {
+  let n = weights.length;
+  let mass = total;
+  if (topP < 1) {
+    const goal = topP * total;
+    mass = 0;
+    n = 0;
+    while (n < weights.length && mass < goal) mass += weights[n++]!;
+  }
+  let left = u * mass;
+  let last = 0;
+  for (let i = 0; i < n; i++) {
+    if (weights[i] === 0) continue;
+    last = i;
+    left -= weights[i]!;
+    if (left < 0) break;
+  }
+  return last;
+}
+
+/** Draws one token, not greedily.
  * @param logits of the whole vocabulary, [V]
  * @param u uniform in [0, 1)
  * @throws GsaError DIVERGED when a logit is NaN or +Infinity: the weights have diverged. */
 export function sampleToken(logits: Float32Array, sampling: Sampling, u: number): number {
-  const top = logits[argmax(logits)]!;
-  if (!Number.isFinite(top) || logits.some(Number.isNaN))
-    throw new GsaError('DIVERGED', 'Expected finite logits but received others: the weights have diverged', {
-      op: 'generate',
-    });
-  if (sampling.greedy) return argmax(logits);
-  const weights = Float64Array.from(logits, (x) => Math.exp((x - top) / sampling.temperature));
-  const total = weights.reduce((a, b) => a + b, 0);
-  const limited = sampling.topK < weights.length;
-  // All tokens below the floor are out: with top-k by rank; with top-p, since together they are less than what it leaves.
-  const floor = limited
-    ? weights.toSorted()[weights.length - sampling.topK]!
-    : ((1 - sampling.topP) * total) / weights.length;
-  const candidates: number[] = [];
-  for (let i = 0; i < weights.length; i++) if (weights[i]! > 0 && weights[i]! >= floor) candidates.push(i);
-  if (limited || sampling.topP < 1) candidates.sort((a, b) => weights[b]! - weights[a]! || a - b);
-  if (limited) candidates.splice(sampling.topK);
-  let mass = candidates.reduce((sum, i) => sum + weights[i]!, 0);
-  if (sampling.topP < 1) {
-    // Of what top-k has left: the order that Hugging Face's generation uses.
-    const goal = sampling.topP * (limited ? mass : total);
-    let kept = 0;
-    let n = 0;
-    while (n < candidates.length && kept < goal) kept += weights[candidates[n++]!]!;
-    candidates.length = n;
-    mass = kept;
+  const { temperature, topK, topP } = sampling;
+  const V = logits.length;
+  const top = largest(logits);
+  expectFinite(top);
+  const weight = (i: number) => Math.exp((logits[i]! - top) / temperature);
+  if (topK < V) {
+    const ids = mostProbable(logits, topK);
+    const weights = Float64Array.from(ids, weight);
+    // topP is of what top-k has left: the order that Hugging Face's generation uses.
+    const total = weights.reduce((a, b) => a + b, 0);
+    return ids[drawn(weights, total, topP, u)]!;
   }
-  let left = u * mass;
-  for (const i of candidates) {
-    left -= weights[i]!;
-    if (left < 0) return i;
+  if (weightsKept.length < V) weightsKept = new Float64Array(V);
+  const weights = weightsKept.subarray(0, V);
+  let total = 0;
+  for (let i = 0; i < V; i++) {
+    const w = weight(i);
+    weights[i] = w;
+    total += w;
   }
-  return candidates.at(-1)!;
+  if (topP === 1) return drawn(weights, total, 1, u);
+  // Tokens below the floor are out: together they are less than what top-p leaves.
+  const floor = ((1 - topP) * total) / V;
+  const ids = sorted(ranks(logits), V, (i) => weights[i]! >= floor);
+  return ids[
+    drawn(
+      Float64Array.from(ids, (i) => weights[i]!),
+      total,
+      topP,
+      u,
+    )
+  ]!;
 }

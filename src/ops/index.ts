@@ -16,7 +16,7 @@ export { gsaGate } from './gsa_gate.js';
 export { gsaInputs, type GsaInputShape } from './gsa_inputs.js';
 export { gsaLayer, type GsaLayerArgs } from './gsa_layer.js';
 export { linear, linearJoined, matmul, type MatmulOptions } from './matmul.js';
-export { sum } from './reduce.js';
+export { argmax, sum } from './reduce.js';
 export { rmsNorm, type RmsNormOptions } from './rmsnorm.js';
 export { rotary, type RotaryOptions } from './rotary.js';
 export { shortConv, type ShortConvOptions } from './short_conv.js';

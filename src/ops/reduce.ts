@@ -1,7 +1,7 @@
 import { exec } from '../tensor/exec.js';
 import { record } from '../tensor/recorder.js';
 import { Tensor } from '../tensor/tensor.js';
-import { checkTensor, emptyBeside } from './check.js';
+import { checkTensor, emptyBeside, refuse } from './check.js';
 
 /** The sum of all elements, as a float32 tensor of shape []. @throws GsaError INVALID_ARGUMENT */
 export function sum(x: Tensor): Tensor {
@@ -15,4 +15,18 @@ export function sum(x: Tensor): Tensor {
     return [dx];
   });
   return y;
+}
+
+/** The largest element of each row of a matrix x [R, C], and its place: the first of equals. A row with a NaN has NaN for its
+ * largest. Not differentiable.
+ * @returns index int32 [R] and value float32 [R]
+ * @throws GsaError INVALID_ARGUMENT */
+export function argmax(x: Tensor): { index: Tensor; value: Tensor } {
+  checkTensor('argmax', 'x', x, { ndim: 2 });
+  const [R, C] = x.shape as [number, number];
+  if (C < 1) throw refuse('argmax', 'at least one column', 'x', `shape [${R}, ${C}]`);
+  const index = emptyBeside(x, [R], 'int32');
+  const value = emptyBeside(x, [R], 'float32');
+  exec('argmax', { x }, { index, value }, {});
+  return { index, value };
 }

@@ -17,7 +17,7 @@ export interface ShortConvOptions {
 }
 
 /** Causal depthwise convolution along T: y_t = act(sum over j of weight[:, j] · x_{t - (W - 1) + j}), for x [B, T, D] and
- * weight [D, W]. bfloat16 tensors are converted: it is computed in float32.
+ * weight [D, W]. Computed in float32; on the CPU bfloat16 tensors are converted for it.
  * @returns y [B, T, D] and, with outputState, the state [N, D, W - 1]
  * @throws GsaError INVALID_ARGUMENT */
 export function shortConv(
@@ -39,7 +39,7 @@ export function shortConv(
   checkOffsets(op, cuSeqlens, T);
   const stateShape = [cuSeqlens ? cuSeqlens.size - 1 : B, D, W - 1];
   const state = checkOptional(op, 'state', options.state, { shape: stateShape, dtype, device });
-  if (dtype !== 'float32') return convolvedWide(x, weight, { ...options, state });
+  if (dtype !== 'float32' && device.backend === 'cpu') return convolvedWide(x, weight, { ...options, state });
 
   const y = Tensor.emptyLike(x);
   const next = options.outputState ? emptyBeside(x, stateShape) : undefined;

@@ -5,7 +5,7 @@ import { type Device, device as deviceOf } from './device.js';
 import {
   DTYPES,
   checkDType,
-  fromBFloat16,
+  fromBFloat16s,
   fromFloat8,
   isFloat8,
   toBFloat16,
@@ -345,7 +345,7 @@ function like(other: Tensor, options: TensorOptions): TensorOptions {
 function toNumbers(host: HostArray, dtype: DType): Float32Array {
   if (host instanceof Float32Array) return host;
   if (isFloat8(dtype)) return Float32Array.from(host as Uint8Array, (code) => fromFloat8(code, dtype));
-  if (host instanceof Uint16Array) return Float32Array.from(host, fromBFloat16);
+  if (host instanceof Uint16Array) return fromBFloat16s(host);
   return Float32Array.from(host as ArrayLike<number | bigint>, Number);
 }
 

@@ -1,4 +1,5 @@
 import {
+  argmax,
   add,
   gsaGate,
   gsaInputs,
@@ -77,7 +78,19 @@ function gsaInputsCase(sizes: LayerSizes): OpCase {
 }
 
 export const cases: CaseList = {
-  ops: ['add', 'scale', 'reshape', 'narrow', 'sum', 'silu', 'swiglu', 'swigluHalves', 'gsaGate', 'gsaInputs'],
+  ops: [
+    'add',
+    'scale',
+    'reshape',
+    'narrow',
+    'sum',
+    'argmax',
+    'silu',
+    'swiglu',
+    'swigluHalves',
+    'gsaGate',
+    'gsaInputs',
+  ],
   cases: [
     {
       title: 'add [3, 5]',
@@ -124,6 +137,22 @@ export const cases: CaseList = {
       ({ x }) => [sum(x!)],
       (x) => Float64Array.of(total(x)),
     ),
+    {
+      title: 'argmax [5, 33]',
+      seed: 14,
+      inputs: { x: { shape: [5, 33], draw: normal(), grad: false } },
+      run: ({ x }) => {
+        const { index, value } = argmax(x!);
+        return [index, value];
+      },
+      reference: ({ x }) => {
+        const rows = Array.from({ length: 5 }, (_, r) => x!.subarray(r * 33, (r + 1) * 33));
+        return [
+          Float64Array.from(rows, (row) => row.indexOf(Math.max(...row))),
+          Float64Array.from(rows, (row) => Math.max(...row)),
+        ];
+      },
+    },
     unary(
       'sum of one element',
       [1],

@@ -38,5 +38,6 @@ export const cases: CaseList = {
     rotaryCase([2, 5, 3, 8], 10000, 0),
     rotaryCase([1, 4, 2, 6], 500000, 7),
     rotaryCase([1, 2, 1, 64], 10000, 100000),
+    rotaryCase([2, 3, 2, 32], 10000, 1),
   ],
 };

@@ -51,5 +51,10 @@ export const cases: CaseList = {
     shortConvCase({ B: 2, T: 4, W: 2, state: true }),
     shortConvCase({ T: 11, cuSeqlens: [0, 4, 5, 11] }),
     shortConvCase({ T: 8, cuSeqlens: [0, 1, 1, 3, 8], state: true }),
+    // Widths whose channels a GPU reads 16 bytes at once, and one of half of that.
+    shortConvCase({ B: 2, T: 9, D: 16, state: true }),
+    shortConvCase({ B: 1, T: 7, D: 24, W: 3, silu: false }),
+    shortConvCase({ B: 2, T: 5, D: 12, W: 2, state: true }),
+    shortConvCase({ T: 13, D: 16, cuSeqlens: [0, 0, 1, 3, 3, 13], state: true }),
   ],
 };

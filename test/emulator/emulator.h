@@ -149,6 +149,11 @@ T emulated_load(const T* p) {
 }
 #define __ldcg emulated_load
 template <class T>
+void emulated_store(T* p, T x) {
+  *p = x;
+}
+#define __stwb emulated_store
+template <class T>
 T min(T a, T b) {
   return a < b ? a : b;
 }

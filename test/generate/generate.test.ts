@@ -66,6 +66,15 @@ for (const device of testDevices()) {
   });
 }
 
+for (const greedy of [true, false])
+  test(`a model whose weights have diverged is refused, ${greedy ? 'greedily' : 'drawing'}`, async (t) => {
+    using model = makeModel(40);
+    const norm = new Map(model.namedParameters()).get('model.norm.weight')!;
+    norm.write(new Float32Array(norm.size).fill(NaN));
+    const error = await t.throwsAsync(generate(model, PROMPTS, { greedy }), { instanceOf: GsaError });
+    t.is(error!.code, 'DIVERGED');
+  });
+
 test('a stop token ends its sequence alone and is not part of it', async (t) => {
   using model = makeModel(40);
   const [free, other] = await generate(model, PROMPTS, { greedy: true, maxTokens: 12 });

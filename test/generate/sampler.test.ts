@@ -1,6 +1,7 @@
 import test from 'ava';
 import { GsaError } from '#src/native/errors.js';
-import { checkSampling, sampleToken, uniform } from '#src/generate/sampler.js';
+import { checkSampling, sampleToken, uniform, type SamplingOptions } from '#src/generate/sampler.js';
+import { randomFrom } from '../random.js';
 
 const LOGITS = Float32Array.of(1, 3, 2, -1, 2.5, 0);
 
@@ -64,14 +65,12 @@ test('top-p keeps the smallest set that reaches p', (t) => {
   }
 });
 
-test('ties under top-k go to the lower id; greedy takes the lowest of the best', (t) => {
+test('ties under top-k go to the lower id', (t) => {
   const flat = Float32Array.of(1, 1, 1, 1);
   const drawn = new Set(
     Array.from({ length: 100 }, (_, i) => sampleToken(flat, checkSampling({ topK: 2 }), i / 100)),
   );
   t.deepEqual([...drawn], [0, 1]);
-  t.is(sampleToken(flat, checkSampling({ greedy: true }), 0.99), 0);
-  t.is(sampleToken(LOGITS, checkSampling({ greedy: true }), 0.99), 1);
 });
 
 test('-Infinity is never drawn; NaN and +Infinity are refused as divergence', (t) => {
@@ -79,7 +78,7 @@ test('-Infinity is never drawn; NaN and +Infinity are refused as divergence', (t
   for (const u of [0, 0.5, 0.999999]) t.is(sampleToken(masked, checkSampling({}), u), 1);
   for (const bad of [Number.NaN, Infinity])
     t.is(
-      t.throws(() => sampleToken(Float32Array.of(0, bad, 1), checkSampling({ greedy: true }), 0), {
+      t.throws(() => sampleToken(Float32Array.of(0, bad, 1), checkSampling({}), 0), {
         instanceOf: GsaError,
       })!.code,
       'DIVERGED',
@@ -98,6 +97,61 @@ test('uniform numbers are even, repeatable and differ by seed, stream and index'
     5,
   );
 });
+
+/** The definition, by sorting all tokens. */
+function drawnBySorting(logits: Float32Array, options: SamplingOptions, u: number): number {
+  const { temperature = 1, topK = logits.length, topP = 1 } = options;
+  const top = Math.max(...logits);
+  const weights = Array.from(logits, (x) => Math.exp((x - top) / temperature));
+  let ids = weights.map((_, i) => i);
+  if (topK < logits.length || topP < 1) ids.sort((a, b) => logits[b]! - logits[a]! || a - b);
+  ids = ids.slice(0, topK);
+  const mass = (of: readonly number[]) => of.reduce((sum, i) => sum + weights[i]!, 0);
+  // Summed in the order of the ids where all tokens take part, as the sampler does.
+  const goal = topP * mass(topK < logits.length ? ids : weights.map((_, i) => i));
+  if (topP < 1) {
+    let kept = 0;
+    const end = ids.findIndex((i) => (kept += weights[i]!) >= goal);
+    ids = end < 0 ? ids : ids.slice(0, end + 1);
+  }
+  let left = u * mass(ids);
+  ids = ids.filter((i) => weights[i]! > 0);
+  return ids.find((i) => (left -= weights[i]!) < 0) ?? ids.at(-1)!;
+}
+
+for (const options of [
+  {},
+  { temperature: 0.4 },
+  { temperature: 30 },
+  { topK: 1 },
+  { topK: 40 },
+  { topK: 1999 },
+  { topK: 5000 },
+  { topP: 0.05 },
+  { topP: 0.9 },
+  { topP: 0.9999 },
+  { topK: 300, topP: 0.8, temperature: 1.5 },
+])
+  test(`every token is the one that sorting the whole vocabulary gives: ${JSON.stringify(options)}`, (t) => {
+    const sampling = checkSampling(options);
+    const drawn = new Set<number>();
+    for (let n = 0; n < 60; n++) {
+      // Of both signs and many magnitudes; every third vocabulary is coarse, so that many tokens are equal (with zeros of
+      // both signs), every fifth has masked tokens, and some are offset within a larger array.
+      const random = randomFrom(n);
+      const values = Array.from({ length: 2003 }, (_, i) => {
+        const x = 3 * random.normal();
+        if (n % 5 === 4 && i % 3 === 0) return -Infinity;
+        return n % 3 === 0 ? Math.trunc(x) : x;
+      });
+      const logits = Float32Array.from(values).subarray(n % 4);
+      const u = uniform(5, n, 0);
+      const token = sampleToken(logits, sampling, u);
+      t.is(token, drawnBySorting(logits, options, u), `vocabulary ${n}`);
+      drawn.add(token);
+    }
+    t.true(drawn.size > 5);
+  });
 
 for (const options of [
   { temperature: 0 },

@@ -14,32 +14,47 @@ function toolkitHeaders(): string | undefined {
   return folders.map((x) => join(x, 'include')).find((x) => existsSync(join(x, 'cuda_bf16.h')));
 }
 
-/** The kernels' sources beside the emulator's headers, under the names that the sources include. What to compile for
- * `main`: the kernels in whose names `kind` is. */
-function layOut(folder: string, main: string, kind: string): string[] {
-  const ops = join(folder, 'native/ops/gsa');
+/** The sources of an op's kernels beside the emulator's headers, under the names that the sources include. What to compile
+ * for `main`: the kernels in whose names `kind` is. */
+function layOut(folder: string, main: string, op: string, kind: string): string[] {
+  const ops = join(folder, 'native/ops', op);
   mkdirSync(ops, { recursive: true });
   cpSync(join(root, 'test/emulator'), folder, { recursive: true });
   for (const name of ['sm90', 'cuda'])
     cpSync(join(root, 'test/emulator', name), join(folder, 'native', name), { recursive: true });
   cpSync(join(root, 'native/abi'), join(folder, 'native/abi'), { recursive: true });
-  for (const name of readdirSync(join(root, 'native/ops/gsa')))
+  for (const name of readdirSync(join(root, 'native/ops', op)))
     if (!name.endsWith('.cc') && !name.endsWith('.md'))
-      cpSync(join(root, 'native/ops/gsa', name), join(ops, name));
+      cpSync(join(root, 'native/ops', op, name), join(ops, name));
   const kernels = readdirSync(ops).filter((name) => name.endsWith('.cu') && name.includes(kind));
-  return ['emulator.cc', main, ...kernels.map((name) => join('native/ops/gsa', name))];
+  return ['emulator.cc', main, ...kernels.map((name) => join('native/ops', op, name))];
 }
 
-for (const [main, kind, title] of [
+for (const [main, op, kind, title] of [
   [
     'sweeps.cc',
+    'gsa',
     'sweep',
     'sweep kernels, emulated on the CPU, against float64: K=V 64..512, T 0..1500, cut walks, documents, bfloat16',
   ],
   [
     'fast.cc',
+    'gsa',
     'fast',
     'kernels of the tensor-core path, emulated on the CPU, against float64: exact and not, M 16..128, T 0..209, documents, bfloat16',
+  ],
+  [
+    'short_conv.cc',
+    'short_conv',
+    'short_conv',
+    'kernels of the short convolution, emulated on the CPU, against float64: 1 to 5 taps, runs of rows, documents, states',
+  ],
+  ['argmax.cc', 'reduce', 'argmax', 'kernel of argmax, emulated on the CPU: ties, NaN, rows of 1 to 33,000'],
+  [
+    'rotary.cc',
+    'rotary',
+    'rotary',
+    'kernels of the rotary embedding, emulated on the CPU, against float64: D 6..528, several blocks and rounds, in place',
   ],
 ] as const)
   test(title, (t) => {
@@ -55,7 +70,7 @@ for (const [main, kind, title] of [
     const program = join(folder, 'program');
     // Kernels read pairs of bfloat16 through other types, which nvcc allows.
     const flags = ['-std=c++17', '-O1', '-fno-strict-aliasing', '-w', `-I${headers}`, '-I.', '-x', 'c++'];
-    execFileSync(compiler, [...flags, ...layOut(folder, main, kind), '-o', program], { cwd: folder });
+    execFileSync(compiler, [...flags, ...layOut(folder, main, op, kind), '-o', program], { cwd: folder });
     const run = spawnSync(program, { encoding: 'utf8' });
     t.log(run.stdout);
     t.is(run.status, 0, run.stdout);

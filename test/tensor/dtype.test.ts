@@ -1,5 +1,5 @@
 import test from 'ava';
-import { checkDType, fromBFloat16, toBFloat16 } from '#src/tensor/dtype.js';
+import { checkDType, fromBFloat16, fromBFloat16s, toBFloat16 } from '#src/tensor/dtype.js';
 import { Tensor } from '#src/tensor/tensor.js';
 import { GsaError } from '#src/native/errors.js';
 import { testDevices } from '../devices.js';
@@ -134,4 +134,10 @@ test('a dtype that does not exist is refused with the list of those that do', (t
   const error = t.throws(() => checkDType('float16'), { instanceOf: GsaError });
   t.is(error.code, 'INVALID_ARGUMENT');
   t.regex(error.message, /float32, bfloat16, int16, int32, int64.*"float16"/);
+});
+
+test('every code of bfloat16 reads the same alone and among many', (t) => {
+  const codes = Uint16Array.from({ length: 2 ** 16 }, (_, i) => i);
+  const numbers = fromBFloat16s(codes);
+  t.true(codes.every((code) => Object.is(numbers[code], fromBFloat16(code))));
 });

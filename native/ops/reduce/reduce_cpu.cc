@@ -68,4 +68,19 @@ void column_sum(gsa_device&, const Args& args) {
   });
 }
 
+void argmax(gsa_device&, const Args& args) {
+  const reduction::ArgMax p = reduction::read_argmax(args);
+  const float* x = float32_data(p.dtype, p.x);
+  parallel_for(p.R, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const float* row = x + r * p.C;
+      int64_t best = 0;
+      for (int64_t c = 1; c < p.C && row[best] == row[best]; ++c)
+        if (!(row[c] <= row[best])) best = c;  // NaN too, and then the loop ends
+      p.index[r] = static_cast<int32_t>(best);
+      p.value[r] = row[best];
+    }
+  });
+}
+
 }  // namespace gsa::cpu

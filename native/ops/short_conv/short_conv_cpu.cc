@@ -14,7 +14,9 @@ namespace gsa::cpu {
 namespace {
 
 using convolution::Dims;
-using convolution::Inputs;
+using Inputs = convolution::Inputs<float>;
+using ShortConvFwd = convolution::ShortConvFwd<float>;
+using ShortConvBwd = convolution::ShortConvBwd<float>;
 
 constexpr int64_t kRowGrain = 16;
 constexpr int64_t kTapBlocks = 32;  // partial sums of dweight at most, of kTapRows rows at least
@@ -104,8 +106,7 @@ struct InputGradient {
 
 // Adds dstate_out, and writes dstate: the rows before each sequence, and those that the state after it
 // copied.
-void state_gradients(const convolution::ShortConvBwd& p, const Sequences& sequences,
-                     const InputGradient& gradient) {
+void state_gradients(const ShortConvBwd& p, const Sequences& sequences, const InputGradient& gradient) {
   const Dims& d = p.dims;
   std::vector<float> row(static_cast<size_t>(d.D));
   for (int64_t n = 0; n < d.N; ++n) {
@@ -128,7 +129,7 @@ void state_gradients(const convolution::ShortConvBwd& p, const Sequences& sequen
 }
 
 // dweight as partial sums of fixed blocks of rows, whatever the thread count.
-void tap_gradients(const convolution::ShortConvBwd& p, const Sequences& sequences, const float* dz) {
+void tap_gradients(const ShortConvBwd& p, const Sequences& sequences, const float* dz) {
   static const auto kernel = GSA_SIMD_SELECT(conv_row_dtaps);
   const Dims& d = p.dims;
   const int64_t blocks = std::min(kTapBlocks, (sequences.rows() + kTapRows - 1) / kTapRows);
@@ -156,7 +157,7 @@ void tap_gradients(const convolution::ShortConvBwd& p, const Sequences& sequence
 
 void short_conv_fwd(gsa_device&, const Args& args) {
   static const auto kernel = GSA_SIMD_SELECT(conv_row);
-  const convolution::ShortConvFwd p = convolution::read_short_conv_fwd(args);
+  const ShortConvFwd p = convolution::read_short_conv_fwd<float>(args, GSA_FLOAT32);
   const Dims& d = p.dims;
   const Sequences sequences(d, p.in);
   const std::vector<float> taps = transposed_taps(p.in, d);
@@ -172,7 +173,7 @@ void short_conv_fwd(gsa_device&, const Args& args) {
 
 void short_conv_bwd(gsa_device& device, const Args& args) {
   static const auto kernel = GSA_SIMD_SELECT(conv_row_dz);
-  const convolution::ShortConvBwd p = convolution::read_short_conv_bwd(args);
+  const ShortConvBwd p = convolution::read_short_conv_bwd<float>(args, GSA_FLOAT32);
   const Dims& d = p.dims;
   const Sequences sequences(d, p.in);
   const std::vector<float> taps = transposed_taps(p.in, d);

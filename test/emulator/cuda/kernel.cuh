@@ -2,11 +2,39 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 
 #include "../../emulator.h"
 #include "device.h"
 
 namespace gsa::cuda {
+
+constexpr int kWarp = 32;
+
+inline float to_float(float x) { return x; }
+inline float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
+template <typename T>
+T from_float(float x) {
+  if constexpr (sizeof(T) == 2)
+    return __float2bfloat16_rn(x);
+  else
+    return x;
+}
+template <typename T, int N>
+struct alignas(sizeof(T) * N) Pack {
+  T x[N];
+};
+template <typename T>
+float sigmoid_for(float x) {
+  return 1.0f / (1.0f + std::exp(-x));
+}
+inline float silu_slope_of(float x, float sg) { return sg * (1.0f + x * (1.0f - sg)); }
+
+template <typename Body>
+void with_float_type(int32_t dtype, const char*, Body&& body) {
+  if (dtype == GSA_FLOAT32) return body(float{});
+  body(__nv_bfloat16{});
+}
 
 class Scratch {
  public:
