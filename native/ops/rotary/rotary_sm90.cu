@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(kThreads) rotary_kernel(Rotary p) {
 }
 
 constexpr int kMostHalf = 256;  // angles that a block keeps
-constexpr int kAhead = 4;       // items that a thread has under way
+constexpr int kAhead = 2;       // items that a thread has under way
 
 // Heads whose halves are whole 16 bytes. The heads of one position, of all sequences, are its items, 16 bytes
 // of either half each; `parts` blocks share a position. The first loads are under way while the angles, in

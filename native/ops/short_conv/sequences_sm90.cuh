@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../../cuda/kernel.cuh"
+#include "../../sm90/math.cuh"
 #include "params.h"
 
 namespace gsa::sm90 {
@@ -55,14 +56,20 @@ __device__ inline float sum_of_taps(const Dims& d, const Inputs<T>& in, const Se
   return z;
 }
 
+// For bfloat16 of 4 instructions: the kernels have few more to spend on an element than memory takes.
+template <typename T>
+__device__ __forceinline__ float sigmoid(float z) {
+  if constexpr (sizeof(T) == 2) return reciprocal_approx(1.0f + exp2_approx(z * -1.4426950408889634f));
+  return cuda::sigmoid_for<T>(z);
+}
 template <typename T>
 __device__ __forceinline__ float activated(float z, bool silu) {
-  return silu ? z * cuda::sigmoid_for<T>(z) : z;
+  return silu ? z * sigmoid<T>(z) : z;
 }
 // dz from dy
 template <typename T>
 __device__ __forceinline__ float through_activation(float dy, float z, bool silu) {
-  return silu ? dy * cuda::silu_slope_of(z, cuda::sigmoid_for<T>(z)) : dy;
+  return silu ? dy * cuda::silu_slope_of(z, sigmoid<T>(z)) : dy;
 }
 
 }  // namespace gsa::sm90

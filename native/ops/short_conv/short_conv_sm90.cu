@@ -153,12 +153,16 @@ bool walks(const Dims& d, int channels, const void* x, const void* weight, const
          cuda::aligned({x, weight, state, y, dy});
 }
 
-// Calls body with the number of taps as a type.
+// Calls body with the number of taps and whether there is an activation as types.
 template <typename Body>
-void with_taps(int64_t W, const Body& body) {
-  if (W == 2) return body(std::integral_constant<int, 2>{});
-  if (W == 3) return body(std::integral_constant<int, 3>{});
-  body(std::integral_constant<int, 4>{});
+void with_form(int64_t W, bool silu, const Body& body) {
+  const auto with = [&](auto taps) {
+    if (silu) return body(taps, std::true_type{});
+    body(taps, std::false_type{});
+  };
+  if (W == 2) return with(std::integral_constant<int, 2>{});
+  if (W == 3) return with(std::integral_constant<int, 3>{});
+  with(std::integral_constant<int, 4>{});
 }
 
 template <typename T>
@@ -167,8 +171,8 @@ void walk_fwd(gsa_device& device, const ShortConvFwd<T>& p) {
   const int64_t rows = p.dims.B * p.dims.T, groups = p.dims.D / N;
   const int64_t run = run_length(device, rows, groups, 1024, 16);
   const int64_t blocks = ((rows + run - 1) / run * groups + kWalkThreads - 1) / kWalkThreads;
-  with_taps(p.dims.W, [&](auto taps) {
-    launch_blocks(device, walk_fwd_kernel<T, taps.value, N>, blocks, kWalkThreads, 0, p, run);
+  with_form(p.dims.W, p.in.silu, [&](auto taps, auto silu) {
+    launch_blocks(device, walk_fwd_kernel<T, taps.value, N, silu.value>, blocks, kWalkThreads, 0, p, run);
   });
 }
 
@@ -184,9 +188,9 @@ void walk_bwd(gsa_device& device, const ShortConvBwd<T>& p) {
   const int64_t parts = (rows + run * kWalkRuns - 1) / (run * kWalkRuns);
   const int64_t tiles = (d.D + kWarp * N - 1) / (kWarp * N);
   const Scratch partial(device, static_cast<uint64_t>(parts * d.D * d.W) * sizeof(float));
-  with_taps(d.W, [&](auto taps) {
-    launch_blocks(device, walk_bwd_kernel<T, taps.value, N>, parts * tiles, kWalkThreads, 0, p, run,
-                  partial.as<float>());
+  with_form(d.W, p.in.silu, [&](auto taps, auto silu) {
+    launch_blocks(device, walk_bwd_kernel<T, taps.value, N, silu.value>, parts * tiles, kWalkThreads, 0, p,
+                  run, partial.as<float>());
   });
   launch_blocks(device, add_parts_kernel<T>, blocks_for(d.D * d.W), kThreads, 0, partial.as<float>(),
                 p.dweight, d.D * d.W, parts);

@@ -14,6 +14,7 @@ namespace gsa::sm90 {
 using cuda::kWarp;
 using cuda::Pack;
 
+// The activation is known to the compiler: a branch around it keeps channels from overlapping.
 constexpr int kWalkThreads = 256;
 constexpr int kAhead = 4;  // rows that are loaded before the first of them is used
 
@@ -53,13 +54,34 @@ __device__ __forceinline__ void load_window(const Dims& d, const Inputs<T>& in, 
   }
 }
 
-// The sequence of `row`, which is the first after `at`; some between may be empty.
+// Where a walk is among the sequences; rows are counted from its first, in 32 bits.
 template <typename T>
-__device__ __forceinline__ Sequence sequence_after(const Dims& d, const Inputs<T>& in, Sequence at) {
-  const int64_t row = at.end;
-  while (at.end == row) at = sequence(d, in.cu_seqlens, at.n + 1);
-  return at;
-}
+struct Among {
+  const Dims& d;
+  const Inputs<T>& in;
+  int64_t first;
+  int n;           // the sequence
+  int begin, end;  // its rows: from 0 at least, and beyond the walk somewhere
+
+  __device__ __forceinline__ Sequence start() {
+    const Sequence at = sequence_of(d, in.cu_seqlens, first);
+    take(at);
+    return at;
+  }
+  // The next sequence with rows.
+  __device__ __forceinline__ Sequence next() {
+    Sequence at;
+    do at = sequence(d, in.cu_seqlens, ++n);
+    while (at.begin == at.end);
+    take(at);
+    return at;
+  }
+  __device__ __forceinline__ void take(const Sequence& at) {
+    n = static_cast<int>(at.n);
+    begin = static_cast<int>(max(at.begin - first, int64_t{0}));
+    end = static_cast<int>(min(at.end - first, int64_t{1} << 30));
+  }
+};
 
 template <int W, int N>
 __device__ __forceinline__ float sum_of_window(const float (&weight)[W][N], const float (&window)[W - 1][N],
@@ -78,8 +100,8 @@ __device__ __forceinline__ void push(float (&window)[W - 1][N], float newest, in
 }
 
 // One thread for each run of `run` rows and N channels, neighbours beside each other.
-template <typename T, int W, int N>
-__global__ void __launch_bounds__(kWalkThreads) walk_fwd_kernel(ShortConvFwd<T> p, int64_t run) {
+template <typename T, int W, int N, bool kSilu>
+__global__ void __launch_bounds__(kWalkThreads, 2) walk_fwd_kernel(ShortConvFwd<T> p, int64_t run) {
   const Dims& d = p.dims;
   const int64_t rows = d.B * d.T, groups = d.D / N;
   const int64_t thread = blockIdx.x * static_cast<int64_t>(kWalkThreads) + threadIdx.x;
@@ -88,52 +110,51 @@ __global__ void __launch_bounds__(kWalkThreads) walk_fwd_kernel(ShortConvFwd<T> 
   const int64_t stop = min(first + run, rows);
   float weight[W][N], window[W - 1][N];
   load_by_channel<W>(p.in.weight + c * W, weight);
-  Sequence at = sequence_of(d, p.in.cu_seqlens, first);
-  load_window<W>(d, p.in, at, first - at.begin, c, window);
-  for (int64_t t = first; t < stop; t += kAhead) {
+  Among<T> among{d, p.in, first};
+  const Sequence start = among.start();
+  load_window<W>(d, p.in, start, first - start.begin, c, window);
+  const int rows_here = static_cast<int>(stop - first);
+  int64_t place = first * d.D + c;
+  for (int t = 0; t < rows_here; t += kAhead, place += kAhead * d.D) {
     Pack<T, N> x[kAhead];
 #pragma unroll
     for (int i = 0; i < kAhead; ++i)
-      if (t + i < stop) x[i] = *reinterpret_cast<const Pack<T, N>*>(p.in.x + (t + i) * d.D + c);
+      if (t + i < rows_here) x[i] = *reinterpret_cast<const Pack<T, N>*>(p.in.x + place + i * d.D);
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
-      const int64_t row = t + i;
-      if (row >= stop) break;
-      if (row == at.end) {
-        at = sequence_after(d, p.in, at);
-        load_window<W>(d, p.in, at, 0, c, window);
-      }
+      if (t + i >= rows_here) break;
+      if (t + i == among.end) load_window<W>(d, p.in, among.next(), 0, c, window);
       Pack<T, N> y;
 #pragma unroll
       for (int e = 0; e < N; ++e) {
         const float newest = to_float(x[i].x[e]);
-        y.x[e] = from_float<T>(activated<T>(sum_of_window<W, N>(weight, window, newest, e), p.in.silu));
+        y.x[e] = from_float<T>(activated<T>(sum_of_window<W, N>(weight, window, newest, e), kSilu));
         push<W, N>(window, newest, e);
       }
-      *reinterpret_cast<Pack<T, N>*>(p.y + row * d.D + c) = y;
+      *reinterpret_cast<Pack<T, N>*>(p.y + place + i * d.D) = y;
     }
   }
 }
 
 // Backward walks W - 1 rows past the end of its run for the dz that dx of its last rows wants. A row's dz
 // goes to the sums of its taps, and to `pending`: dx of the W - 1 rows before the next as far as it is known.
-template <typename T, int W, int N>
+template <typename T, int W, int N, bool kSilu>
 struct WalkBack {
   const ShortConvBwd<T>& p;
-  int64_t first, last, c;  // rows whose dx and dz are this walk's, and the first of its channels
-  Sequence at;
+  int64_t c;  // the first of its channels
+  Among<T> among;
+  int last;  // rows whose dx and dz are this walk's
   float weight[W][N], window[W - 1][N], pending[W - 1][N], dweight[W][N];
 
   __device__ __forceinline__ void enter(const Sequence& next, int64_t offset) {
-    at = next;
-    load_window<W>(p.dims, p.in, at, offset, c, window);
+    load_window<W>(p.dims, p.in, next, offset, c, window);
 #pragma unroll
     for (int i = 0; i < W - 1; ++i)
 #pragma unroll
       for (int e = 0; e < N; ++e) pending[i][e] = 0.0f;
   }
 
-  __device__ __forceinline__ void write(int64_t row, const float (&dx)[N]) const {
+  __device__ __forceinline__ void write(T* to, const float (&dx)[N]) const {
     Pack<T, N> pack;
 #pragma unroll
     for (int e = 0; e < N; ++e) pack.x[e] = from_float<T>(dx[e]);
@@ -142,17 +163,18 @@ struct WalkBack {
     static_assert(sizeof(Raw) == sizeof(pack));
     Raw raw;
     memcpy(&raw, &pack, sizeof(raw));
-    __stwb(reinterpret_cast<Raw*>(p.dx + row * p.dims.D + c), raw);
+    __stwb(reinterpret_cast<Raw*>(to), raw);
   }
 
-  __device__ __forceinline__ void step(int64_t row, const Pack<T, N>& x, const Pack<T, N>& dy) {
+  // Row t, whose dx will be at `to`.
+  __device__ __forceinline__ void step(int t, const Pack<T, N>& x, const Pack<T, N>& dy, T* to) {
     float done[N];
 #pragma unroll
     for (int e = 0; e < N; ++e) {
       const float newest = to_float(x.x[e]);
-      const float z = p.in.silu ? sum_of_window<W, N>(weight, window, newest, e) : 0.0f;
-      const float dz = through_activation<T>(to_float(dy.x[e]), z, p.in.silu);
-      const float counted = row < last ? dz : 0.0f;
+      const float z = kSilu ? sum_of_window<W, N>(weight, window, newest, e) : 0.0f;
+      const float dz = through_activation<T>(to_float(dy.x[e]), z, kSilu);
+      const float counted = t < last ? dz : 0.0f;
 #pragma unroll
       for (int j = 0; j < W - 1; ++j) dweight[j][e] += counted * window[j][e];
       dweight[W - 1][e] += counted * newest;
@@ -162,22 +184,22 @@ struct WalkBack {
       for (int j = 0; j + 1 < W - 1; ++j) pending[j][e] = pending[j + 1][e] + weight[j + 1][e] * dz;
       pending[W - 2][e] = weight[W - 1][e] * dz;
     }
-    const int64_t complete = row - (W - 1);
-    if (complete >= first && complete >= at.begin) write(complete, done);
+    if (t - (W - 1) >= among.begin) write(to - (W - 1) * p.dims.D, done);
   }
 
   // The last W - 1 rows of a sequence: none comes to add to them, but the state copied them.
   __device__ __forceinline__ void leave() const {
 #pragma unroll
     for (int i = 0; i < W - 1; ++i) {
-      const int64_t row = at.end - (W - 1) + i;
-      if (row < first || row < at.begin || row >= last) continue;
+      const int t = among.end - (W - 1) + i;
+      if (t < among.begin || t >= last) continue;
       float dx[N];
 #pragma unroll
       for (int e = 0; e < N; ++e)
         dx[e] = pending[i][e] +
-                (p.dstate_out ? to_float(p.dstate_out[(at.n * p.dims.D + c + e) * (W - 1) + i]) : 0.0f);
-      write(row, dx);
+                (p.dstate_out ? to_float(p.dstate_out[(int64_t{among.n} * p.dims.D + c + e) * (W - 1) + i])
+                              : 0.0f);
+      write(p.dx + (among.first + t) * p.dims.D + c, dx);
     }
   }
 };
@@ -185,8 +207,8 @@ struct WalkBack {
 constexpr int kWalkRuns = kWalkThreads / kWarp;  // runs of a block: a warp walks one, on N channels a lane
 
 // Blocks: parts of kWalkRuns runs, for each kWarp * N channels. partial [parts, D, W].
-template <typename T, int W, int N>
-__global__ void __launch_bounds__(kWalkThreads)
+template <typename T, int W, int N, bool kSilu>
+__global__ void __launch_bounds__(kWalkThreads, 2)
     walk_bwd_kernel(ShortConvBwd<T> p, int64_t run, float* partial) {
   __shared__ float sums[kWalkRuns][N * W][kWarp];
   const Dims& d = p.dims;
@@ -194,31 +216,32 @@ __global__ void __launch_bounds__(kWalkThreads)
   const int64_t part = blockIdx.x / tiles, tile = blockIdx.x % tiles;
   const int lane = threadIdx.x % kWarp, own = threadIdx.x / kWarp;
   const int64_t c = (tile * kWarp + lane) * N, first = (part * kWalkRuns + own) * run;
-  WalkBack<T, W, N> walk{p, first, min(first + run, rows), c};
+  WalkBack<T, W, N, kSilu> walk{p, c, {d, p.in, first}};
 #pragma unroll
   for (int j = 0; j < W; ++j)
 #pragma unroll
     for (int e = 0; e < N; ++e) walk.dweight[j][e] = 0.0f;
   if (c < d.D && first < rows) {
     load_by_channel<W>(p.in.weight + c * W, walk.weight);
-    const Sequence start = sequence_of(d, p.in.cu_seqlens, first);
+    const Sequence start = walk.among.start();
     walk.enter(start, first - start.begin);
-    const int64_t stop = min(walk.last + W - 1, rows);
-    for (int64_t t = first; t < stop; t += kAhead) {
+    walk.last = static_cast<int>(min(run, rows - first));
+    const int stop = static_cast<int>(min(run + W - 1, rows - first));
+    int64_t place = first * d.D + c;
+    for (int t = 0; t < stop; t += kAhead, place += kAhead * d.D) {
       Pack<T, N> x[kAhead], dy[kAhead];
 #pragma unroll
       for (int i = 0; i < kAhead; ++i)
         if (t + i < stop) {
-          x[i] = *reinterpret_cast<const Pack<T, N>*>(p.in.x + (t + i) * d.D + c);
-          dy[i] = *reinterpret_cast<const Pack<T, N>*>(p.dy + (t + i) * d.D + c);
+          x[i] = *reinterpret_cast<const Pack<T, N>*>(p.in.x + place + i * d.D);
+          dy[i] = *reinterpret_cast<const Pack<T, N>*>(p.dy + place + i * d.D);
         }
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
-        const int64_t row = t + i;
-        if (row >= stop) break;
-        if (row == walk.at.end) walk.enter(sequence_after(d, p.in, walk.at), 0);
-        walk.step(row, x[i], dy[i]);
-        if (row + 1 == walk.at.end) walk.leave();
+        if (t + i >= stop) break;
+        if (t + i == walk.among.end) walk.enter(walk.among.next(), 0);
+        walk.step(t + i, x[i], dy[i], p.dx + place + i * d.D);
+        if (t + i + 1 == walk.among.end) walk.leave();
       }
     }
   }
