@@ -20,13 +20,24 @@ void Heap::drop_gap(Gaps::iterator gap) {
 }
 
 bool Heap::put_pages(uint64_t begin, uint64_t end) {
+  std::vector<uint64_t> added;
   for (uint64_t page = begin / pages_->page_bytes; page * pages_->page_bytes < end; ++page) {
     if (put_[page]) continue;
-    if (!pages_->put(page)) return false;  // those before it stay for later
+    if (!pages_->put(page)) {
+      for (const uint64_t unused : added) take_page(unused);
+      return false;
+    }
     put_[page] = true;
     ++held_;
+    added.push_back(page);
   }
   return true;
+}
+
+void Heap::take_page(uint64_t page) {
+  if (!put_[page] || !pages_->take(page)) return;
+  put_[page] = false;
+  --held_;
 }
 
 void* Heap::take(uint64_t bytes) {
@@ -70,12 +81,8 @@ void Heap::trim(uint64_t keep) {
   const uint64_t each = pages_->page_bytes;
   for (auto gap = gaps_.rbegin(); gap != gaps_.rend(); ++gap) {
     const uint64_t first = (gap->first + each - 1) / each;
-    for (uint64_t page = (gap->first + gap->second) / each; page > first && free_bytes() > keep;) {
-      --page;
-      if (!put_[page] || !pages_->take(page)) continue;
-      put_[page] = false;
-      --held_;
-    }
+    for (uint64_t page = (gap->first + gap->second) / each; page > first && free_bytes() > keep;)
+      take_page(--page);
   }
 }
 

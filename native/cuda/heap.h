@@ -44,7 +44,8 @@ class Heap {
  private:
   using Gaps = std::map<uint64_t, uint64_t>;  // offset: bytes, with or without memory behind them
 
-  bool put_pages(uint64_t begin, uint64_t end);
+  bool put_pages(uint64_t begin, uint64_t end);  // all that the bytes lie on, or none
+  void take_page(uint64_t page);
   void add_gap(uint64_t offset, uint64_t bytes);
   void drop_gap(Gaps::iterator gap);
 

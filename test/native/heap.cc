@@ -86,8 +86,10 @@ long random_calls(unsigned seed) {
     const bool take = random() % 100 < (call / 500 % 2 ? 40 : 60);
     if (take) {
       const uint64_t bytes = random() % (1u << (random() % 22)) + 1;
+      const uint64_t held = memory.held;
       auto* data = static_cast<char*>(heap.take(bytes));
       if (!data) {
+        expect(memory.held == held, "a call that failed has added memory");
         heap.trim(0);
         data = static_cast<char*>(heap.take(bytes));
       }
