@@ -30,9 +30,10 @@ void* block_of(gsa_device& device, uint64_t bytes) {
   select(device);
   void* ptr = nullptr;
   const cudaError_t status = cudaMallocAsync(&ptr, bytes, device.stream);
+  if (status == cudaSuccess) return ptr;
   if (status != cudaErrorMemoryAllocation) check(status, "allocating memory");
-  cudaGetLastError();
-  return status == cudaSuccess ? ptr : nullptr;
+  cudaGetLastError();  // after a failure alone: a launch that was refused before is still to be told
+  return nullptr;
 }
 
 void give_block_back(gsa_device& device, void* ptr) noexcept {
