@@ -1,40 +1,11 @@
 #include "storage.h"
 
-#include <algorithm>
 #include <cstring>
 #include <utility>
 
 #include "values.h"
 
 namespace gsa::addon {
-
-int64_t CollectionMark::above(int64_t in_use) { return in_use + std::max(kSlack, in_use / 4); }
-
-bool CollectionMark::passed(int64_t in_use, int64_t collected) {
-  peak_ = std::max(peak_, in_use);
-  if (collected - collected_ >= kSlack / 2) {
-    collected_ = collected;
-    mark_ = std::min(mark_, above(in_use));
-    before_ = 0;
-    falls_left_ = patience_ = 1;
-  }
-  if (in_use > mark_ / 2) {
-    high_ = true;
-  } else if (high_) {
-    high_ = false;
-    if (--falls_left_ == 0) {
-      mark_ = above(in_use);
-      before_ = above(peak_);
-      peak_ = in_use;
-      patience_ = std::min(patience_ * 2, int64_t{1} << 40);
-      falls_left_ = patience_;
-    }
-  }
-  if (in_use <= mark_) return false;
-  mark_ = std::max(above(in_use), before_);
-  collected_ = collected;
-  return true;
-}
 
 namespace {
 
@@ -50,11 +21,15 @@ void tell_garbage_collector(Napi::Env env, Counters& counters) {
 }
 
 void collect_device_garbage(Napi::Env env, Counters& counters) {
-  constexpr int64_t kAnyBound = int64_t{1} << 40;
-  if (!counters.mark.passed(counters.device_bytes, counters.device_bytes_collected)) return;
-  int64_t total;  // more than V8 tolerates makes it collect at once
-  napi_adjust_external_memory(env, kAnyBound, &total);
-  napi_adjust_external_memory(env, -kAnyBound, &total);
+  // More external memory than V8 tolerates makes it collect at once, 64 MiB more than after its last
+  // collection begin to.
+  constexpr int64_t kAnyBound = int64_t{1} << 40, kRise = 65 << 20;
+  const auto collect = counters.mark.passed(counters.device_bytes, counters.device_bytes_collected);
+  if (collect == CollectionMark::Collect::kNo) return;
+  const int64_t more = collect == CollectionMark::Collect::kNow ? kAnyBound : kRise;
+  int64_t total;
+  napi_adjust_external_memory(env, more, &total);
+  napi_adjust_external_memory(env, -more, &total);
 }
 
 bool in_host_memory(const Device& device) { return std::strcmp(device.backend->name, "cpu") == 0; }

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "device_pages.h"
 #include "fault.h"
 #include "memory.h"
 #include "status.h"
@@ -43,6 +44,8 @@ gsa_device* create_device(int32_t index) {
   uint64_t keep = device->cache_limit;
   check(cudaMemPoolSetAttribute(device->pool, cudaMemPoolAttrReleaseThreshold, &keep),
         "setting up the memory pool");
+  if (auto pages = device_pages(index, properties.totalGlobalMem))
+    device->heap = std::make_unique<Heap>(std::move(pages));
   return device.release();
 }
 
@@ -62,9 +65,9 @@ void set_cache_limit(gsa_device& device, double value) {
   uint64_t bytes = static_cast<uint64_t>(value);
   check(cudaMemPoolSetAttribute(device.pool, cudaMemPoolAttrReleaseThreshold, &bytes),
         "setting the cache limit");
-  synchronize(device);
-  check(cudaMemPoolTrimTo(device.pool, bytes), "trimming the memory pool");
   device.cache_limit = bytes;
+  check(cudaStreamSynchronize(device.stream), "waiting for the device");
+  trim(device, bytes);
 }
 
 // clang-format off
@@ -179,6 +182,11 @@ void select(const gsa_device& device) { check(cudaSetDevice(device.index), "sele
 void synchronize(gsa_device& device) {
   select(device);
   check(cudaStreamSynchronize(device.stream), "waiting for the device");
+  // Where the pool looks at its limit too. The stream may have got more work from another thread meanwhile.
+  std::lock_guard<std::mutex> lock(device.mutex);
+  if (!device.heap || device.heap->free_bytes() <= device.cache_limit) return;
+  check(cudaStreamSynchronize(device.stream), "waiting for the device");
+  device.heap->trim(device.cache_limit);
 }
 
 void set_option(gsa_device& device, const char* name, double value) {

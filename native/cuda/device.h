@@ -1,5 +1,5 @@
-// A CUDA device as a gsa_device: one stream that all work goes through, the driver's stream-ordered memory
-// pool and pinned memory for copies.
+// A CUDA device as a gsa_device: one stream that all work goes through, a heap of its memory in the order of
+// that stream, and pinned memory for copies.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -12,6 +12,7 @@
 
 #include "../abi/args.h"
 #include "../abi/debug_memory.h"
+#include "heap.h"
 #include "staging.h"
 
 struct gsa_device {
@@ -23,7 +24,8 @@ struct gsa_device {
   gsa::cuda::Staging staging;
   std::mutex spill_mutex;  // whose copy uses the staging's shared block
 
-  std::mutex mutex;  // guards what follows
+  std::mutex mutex;                       // guards what follows
+  std::unique_ptr<gsa::cuda::Heap> heap;  // null: memory is the pool's, at a call of the driver a block
   gsa_memory_stats stats;
   uint64_t memory_limit;
   uint64_t cache_limit;

@@ -12,6 +12,7 @@
 
 #include "cublaslt_api.h"
 #include "library.h"
+#include "memory.h"
 #include "status.h"
 
 namespace gsa::cuda {
@@ -188,13 +189,10 @@ struct Trial {
   Trial(gsa_device& device, uint64_t bytes) : device(device) {
     check(cudaEventCreate(&start), "timing a product");
     check(cudaEventCreate(&stop), "timing a product");
-    if (cudaMallocAsync(&result, bytes, device.stream) != cudaSuccess) {
-      cudaGetLastError();
-      result = nullptr;
-    }
+    result = take_uncounted(device, bytes);
   }
   ~Trial() {
-    if (result) cudaFreeAsync(result, device.stream);
+    give_uncounted_back(device, result);
     cudaEventDestroy(start);
     cudaEventDestroy(stop);
   }
@@ -213,7 +211,9 @@ class Context {
   explicit Context(gsa_device& device) {
     check_lt(lt::functions().create(&handle_), "starting");
     // For the life of the process, like the library's own memory: not among what tensors use.
-    check(cudaMallocAsync(&workspace_, kWorkspaceBytes, device.stream), "allocating cuBLASLt's workspace");
+    workspace_ = take_uncounted(device, kWorkspaceBytes);
+    if (!workspace_)
+      fail(GSA_OUT_OF_MEMORY, "Expected room for cuBLASLt's workspace of %zu MiB", kWorkspaceBytes >> 20);
   }
 
   void run(gsa_device& device, const Gemm& g) {

@@ -24,6 +24,24 @@ double mebibytes(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20)
        mebibytes(total_bytes));
 }
 
+// nullptr: there is no memory.
+void* block_of(gsa_device& device, uint64_t bytes) {
+  if (device.heap) return device.heap->take(bytes);
+  select(device);
+  void* ptr = nullptr;
+  const cudaError_t status = cudaMallocAsync(&ptr, bytes, device.stream);
+  if (status == cudaSuccess) return ptr;
+  if (status != cudaErrorMemoryAllocation) check(status, "allocating memory");
+  cudaGetLastError();  // after a failure alone: a launch that was refused before is still to be told
+  return nullptr;
+}
+
+void give_block_back(gsa_device& device, void* ptr) noexcept {
+  if (device.heap) return device.heap->give_back(ptr);
+  // There is nobody to tell: a device that refuses to free is lost, and the next call says so.
+  if (!device.lost && cudaSetDevice(device.index) == cudaSuccess) cudaFreeAsync(ptr, device.stream);
+}
+
 void* take(gsa_device& device, uint64_t bytes) {
   std::lock_guard<std::mutex> lock(device.mutex);
   if (bytes > device.memory_limit || device.stats.current_bytes > device.memory_limit - bytes)
@@ -32,17 +50,15 @@ void* take(gsa_device& device, uint64_t bytes) {
          "smaller, or "
          "raise the \"memory_limit\" option",
          mebibytes(bytes), mebibytes(device.stats.current_bytes), mebibytes(device.memory_limit));
-  void* ptr = nullptr;
-  cudaError_t status = cudaMallocAsync(&ptr, bytes, device.stream);
-  if (status == cudaErrorMemoryAllocation) {
+  void* ptr = block_of(device, bytes);
+  if (!ptr) {
     // What was freed may still be cached in pieces of other sizes: give it back and try once more.
-    cudaGetLastError();
+    select(device);
     cudaStreamSynchronize(device.stream);
-    cudaMemPoolTrimTo(device.pool, 0);
-    status = cudaMallocAsync(&ptr, bytes, device.stream);
+    trim(device, 0);
+    ptr = block_of(device, bytes);
   }
-  if (status == cudaErrorMemoryAllocation) out_of_memory(device, bytes);
-  check(status, "allocating memory");
+  if (!ptr) out_of_memory(device, bytes);
   device.stats.current_bytes += bytes;
   device.stats.peak_bytes = std::max(device.stats.peak_bytes, device.stats.current_bytes);
   ++device.stats.allocations;
@@ -51,8 +67,7 @@ void* take(gsa_device& device, uint64_t bytes) {
 
 void give_back(gsa_device& device, void* ptr, uint64_t bytes) noexcept {
   std::lock_guard<std::mutex> lock(device.mutex);
-  // There is nobody to tell: a device that refuses to free is lost, and the next call says so.
-  if (!device.lost && cudaSetDevice(device.index) == cudaSuccess) cudaFreeAsync(ptr, device.stream);
+  give_block_back(device, ptr);
   device.stats.current_bytes -= bytes;
 }
 
@@ -86,8 +101,8 @@ void inspect(gsa_device& device, const std::vector<debug_memory::Block>& blocks,
 }  // namespace
 
 void* allocate(gsa_device& device, uint64_t bytes) {
-  select(device);
   if (!device.ledger) return take(device, bytes);
+  select(device);
   device.ledger->raise();
   char* data =
       static_cast<char*>(take(device, bytes > UINT64_MAX - 2 * kZone ? bytes : bytes + 2 * kZone)) + kZone;
@@ -132,12 +147,29 @@ void overrun(gsa_device& device, uint64_t bytes) {
   set_bytes(device, block.data + bytes + 3, 0, 1);
 }
 
+void* take_uncounted(gsa_device& device, uint64_t bytes) {
+  std::lock_guard<std::mutex> lock(device.mutex);
+  return block_of(device, bytes);
+}
+
+void give_uncounted_back(gsa_device& device, void* ptr) noexcept {
+  std::lock_guard<std::mutex> lock(device.mutex);
+  if (ptr) give_block_back(device, ptr);
+}
+
+void trim(gsa_device& device, uint64_t keep) {
+  if (device.heap) device.heap->trim(keep);
+  // Nothing is to be done where the pool refuses: it then keeps more than was asked for.
+  cudaMemPoolTrimTo(device.pool, keep);
+}
+
 gsa_memory_stats memory_stats(gsa_device& device, bool reset_peak) {
   select(device);
   uint64_t reserved = 0;
   check(cudaMemPoolGetAttribute(device.pool, cudaMemPoolAttrReservedMemCurrent, &reserved),
         "reading the memory pool");
   std::lock_guard<std::mutex> lock(device.mutex);
+  if (device.heap) reserved += device.heap->page_bytes_held();
   gsa_memory_stats stats = device.stats;
   stats.cached_bytes = reserved - std::min(reserved, stats.current_bytes);
   if (reset_peak) device.stats.peak_bytes = device.stats.current_bytes;

@@ -123,7 +123,8 @@ function checkLinearInput(op: string, x: Tensor, weight: Tensor): void {
 
 /** [x W0ᵀ | x W1ᵀ | ...]: several linear maps of one x [..., in], their results [out_i] side by side -> [..., sum of out].
  * `whole` [sum of out, in], when given, holds the same weights below one another (the weights are then views of it): one
- * product instead of one for each.
+ * product instead of one for each. The gradients of all weights are one product too, except where they are added to what
+ * is there.
  * @throws GsaError INVALID_ARGUMENT */
 export function linearJoined(x: Tensor, weights: readonly Tensor[], whole?: Tensor | null): Tensor {
   const op = 'linearJoined';
@@ -157,9 +158,10 @@ export function linearJoined(x: Tensor, weights: readonly Tensor[], whole?: Tens
       if (maps.length < outs.length || outs.length === 1) gemm(dy2, maps[0]!, { into: dx2 });
       else eachPart(dy2, outs, (part, i) => gemm(part, maps[i]!, { into: dx2, beta: i === 0 ? 0 : 1 }));
     }
-    const grads = eachPart(dy2, outs, (part, i) =>
-      needs[i + 1] ? weightGradient(part, x2, into[i + 1]) : null,
-    );
+    const together = outs.every((_, i) => needs[i + 1] && !into[i + 1]);
+    const grads = together
+      ? gemm(dy2, x2, { transA: true }).splitRows(outs)
+      : eachPart(dy2, outs, (part, i) => (needs[i + 1] ? weightGradient(part, x2, into[i + 1]) : null));
     return [dx, ...grads];
   });
   return y;

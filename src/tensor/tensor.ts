@@ -44,7 +44,7 @@ export class Tensor {
   requiresGrad = false;
   /** Filled by backward() for leaves with requiresGrad; added to when it is there already. */
   grad: Tensor | null = null;
-  /** Whether this tensor was made as a view of another (its storage may be shared). */
+  /** Whether this tensor was made as a view of another (its elements may be shared). */
   readonly isView: boolean;
   /** float32 []: the largest magnitude of the elements, where the op that made them was asked to note it. It ends with the
    * tensor, or when something else is written into it. */
@@ -205,15 +205,31 @@ export class Tensor {
     this.#absMax = value;
   }
 
-  #viewOf(shape: Shape, strides: Shape, offset: number): Tensor {
+  #viewOf(shape: Shape, strides: Shape, offset: number, isView = true): Tensor {
     return new Tensor(
       native().view(this.handle, shape, strides, offset),
       this.device,
       this.dtype,
       shape,
       strides,
-      true,
+      isView,
     );
+  }
+
+  /** @internal Ends this contiguous tensor, which nothing else shares: its rows live on as tensors of `counts` rows each, which
+   * are no views, since each is the only one with its elements. */
+  splitRows(counts: readonly number[]): Tensor[] {
+    const [rows, ...rest] = this.shape;
+    if (counts.reduce((sum, count) => sum + count, 0) !== rows)
+      throw expected(`counts of ${rows} rows`, 'splitRows', shapeText(counts));
+    let start = 0;
+    const parts = counts.map((count) => {
+      const part = this.#viewOf([count, ...rest], this.strides, start * this.strides[0]!, false);
+      start += count;
+      return part;
+    });
+    this.dispose();
+    return parts;
   }
 
   /** Another handle on the same elements, with a lifetime of its own. To the tape it is this tensor: a gradient of a

@@ -1,11 +1,12 @@
 import test from 'ava';
 import { floorMs, profileOps } from '#src/autograd/profile.js';
 import { Tape } from '#src/autograd/tape.js';
-import { linear, linearJoined, sum } from '#src/ops/index.js';
+import { linear, linearJoined, silu, sum } from '#src/ops/index.js';
 import { setProbe } from '#src/tensor/exec.js';
 import { scope } from '#src/tensor/scope.js';
 import { Tensor } from '#src/tensor/tensor.js';
 import { testDevices } from '../devices.js';
+import { assertNoLeak } from '../leaks.js';
 
 for (const device of testDevices()) {
   test.serial(
@@ -72,4 +73,43 @@ for (const device of testDevices()) {
       });
     });
   });
+
+  test.serial(
+    `${device} float32 gradients of joined weights come from one product, and end one by one`,
+    (t) => {
+      assertNoLeak(t, () =>
+        scope(() => {
+          const draw = (shape: number[], stream: number) => Tensor.randn(shape, { device, seed: 6, stream });
+          const x = draw([3, 4], 0);
+          const whole = draw([8, 4], 1);
+          const outs = [2, 1, 5];
+          const weights = outs.map((out, i) => whole.narrow(0, [0, 2, 3][i]!, out));
+          const apart = weights.map((w) => w.contiguousCopy());
+          for (const w of [...weights, ...apart]) w.requiresGrad = true;
+          let products = 0;
+          const previous = setProbe(({ name }, run) => {
+            if (name === 'matmul') products++;
+            run();
+          });
+          using tape = new Tape();
+          try {
+            tape.backward(tape.run(() => sum(silu(linearJoined(x, weights, whole)))));
+          } finally {
+            setProbe(previous);
+          }
+          t.is(products, 2, 'the result, and the gradients of all weights');
+          tape.backward(tape.run(() => apart.map((w) => sum(silu(linear(x, w))))));
+          weights.forEach((w, i) => {
+            const grad = w.grad!;
+            t.deepEqual(grad.shape, w.shape);
+            const expected = apart[i]!.grad!.toFloat32();
+            grad.toFloat32().forEach((value, j) => t.true(Math.abs(value - expected[j]!) < 1e-5));
+            grad.dispose(); // the others keep what is theirs
+            w.grad = null;
+          });
+          for (const w of apart) w.grad!.dispose();
+        }),
+      );
+    },
+  );
 }

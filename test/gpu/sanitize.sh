@@ -17,6 +17,8 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
 done
 [ $# -gt 0 ] && shift
 [ ${#tools[@]} -gt 0 ] || tools=(memcheck racecheck initcheck)
+# Each tensor an allocation of the driver's, which the tools know the bounds of.
+export FLASH_GSA_HEAP=0
 status=0
 for tool in "${tools[@]}"; do
   echo "== $tool"

@@ -152,6 +152,34 @@ withGpu('forgotten tensors are collected by their size: 1,000 of 64 MiB hold les
   t.true(peakBytes - before < 3 * 2 ** 30, `${(peakBytes - before) / 2 ** 20} MiB`);
 });
 
+withGpu(
+  'freed memory is kept up to cache_limit, and memory that went back to the driver comes again: 256 MiB',
+  (t) => {
+    const MiB = 2 ** 20;
+    const limit = addon.getOption('cuda', 0, 'cache_limit');
+    t.teardown(() => addon.setOption('cuda', 0, 'cache_limit', limit));
+    const cached = () => addon.memoryStats('cuda', 0, false).cachedBytes;
+    const source = new Float32Array(64 * MiB);
+    for (let i = 0; i < source.length; i++) source[i] = i;
+    for (const round of [1, 2]) {
+      addon.setOption('cuda', 0, 'cache_limit', 0);
+      t.true(cached() < 128 * MiB, `round ${round}: ${cached() / MiB} MiB`);
+      addon.setOption('cuda', 0, 'cache_limit', limit);
+      // Parts of one gap: the second starts where the first ends.
+      const [x, y] = [0, 1].map(() => addon.tensor('cuda', 0, FLOAT32, [64, MiB])) as [never, never];
+      addon.write(x, source);
+      addon.exec(opNumber('cast'), [x], [y], []);
+      addon.dispose(x);
+      const result = new Float32Array(source.length);
+      addon.read(y, result);
+      t.true(result.every((value, i) => value === source[i]));
+      addon.dispose(y);
+      addon.synchronize('cuda', 0);
+      t.true(cached() >= 512 * MiB);
+    }
+  },
+);
+
 withGpu('more memory than the GPU has is OUT_OF_MEMORY, and smaller work then succeeds', (t) => {
   t.throws(() => addon.tensor('cuda', 0, FLOAT32, [2 ** 40]), { code: 'OUT_OF_MEMORY' });
   const small = addon.tensor('cuda', 0, FLOAT32, [4]);
