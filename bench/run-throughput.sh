@@ -65,7 +65,7 @@ for part in $parts; do
     ;;
   large)
     # Each by itself: the first nearly fills the card.
-    ours large-6 "${large}B6T2048"
+    ours large-8 "${large}B8T2048"
     ours large-4 "${large}B4T2048"
     # Kernels are tuned once for a width, whatever the depth: here with little memory, and not among what is measured.
     step tuning python3 bench/peers/fla_train.py --steps 1 --warmup 1 --shapes "${large/L32/L1}B1T2048"
