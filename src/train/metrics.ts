@@ -26,6 +26,11 @@ export interface StepRecord {
   readonly tokensPerSecond: number;
   /** Of this step, by the device's clock. */
   readonly seconds: number;
+  /** What the host did for this step, waits for the device left out; meanwhile the device worked on the step before. Absent in
+   * records from before it was noted. */
+  readonly hostSeconds?: number;
+  /** Of these, JavaScript's garbage collections; absent where there was none. */
+  readonly collectionSeconds?: number;
   /** The gradient was not finite, so the weights stayed as they were. */
   readonly skipped?: true;
   readonly memory?: MemoryRecord;

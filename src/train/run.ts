@@ -10,6 +10,7 @@ import type { Device } from '../tensor/device.js';
 import { saveCheckpoint, type Checkpoint } from './checkpoint.js';
 import type { TrainEvent, TrainResult, TrainStart } from './events.js';
 import { MetricsWriter, type EvaluationRecord, type MemoryRecord, type MetricsRecord } from './metrics.js';
+import { GarbageCollections } from './pauses.js';
 import { stepsOf, tokensPerStep } from './plan.js';
 import type { TrainConfig } from './schema.js';
 import type { PreparedText } from './text.js';
@@ -26,6 +27,7 @@ export class Run {
   readonly #trainer: Trainer;
   readonly #emit: (event: TrainEvent) => void;
   readonly #metrics: MetricsWriter;
+  readonly #collections: GarbageCollections;
   readonly #rate: (step: number) => number;
   readonly #entropy: number | null;
   readonly #resumedFrom: number | null;
@@ -76,6 +78,7 @@ export class Run {
     this.#metrics = new MetricsWriter(config.output, keep);
     this.#entropy = from ? from.state.unigramEntropy : text.unigramEntropy();
     if (!from && this.#entropy !== null) this.#metrics.append({ step: 0, unigramEntropy: this.#entropy });
+    this.#collections = new GarbageCollections();
   }
 
   /** Steps made or under way. */
@@ -115,7 +118,8 @@ export class Run {
 
   #record(outcome: StepOutcome): void {
     const lr = this.#rate(this.#recorded++);
-    const { tokens, seconds } = outcome;
+    const { tokens, seconds, host } = outcome;
+    const collectionMs = this.#collections.take(host.from, host.to);
     this.#tokens += tokens;
     this.#seconds += seconds;
     this.#loss = Number.isFinite(outcome.loss) ? outcome.loss : null;
@@ -127,6 +131,8 @@ export class Run {
       tokens,
       tokensPerSecond: tokens / seconds,
       seconds,
+      hostSeconds: host.ms / 1e3,
+      ...(collectionMs > 0 ? { collectionSeconds: collectionMs / 1e3 } : {}),
       ...(outcome.skipped ? { skipped: true as const } : {}),
       ...(this.#recorded % MEMORY_INTERVAL === 0 ? { memory: memoryInUse(this.#trainer.model.device) } : {}),
     };
@@ -241,6 +247,7 @@ export class Run {
   }
 
   close(): void {
+    this.#collections.close();
     this.#metrics.close();
   }
 }

@@ -20,6 +20,16 @@ export interface StepOutcome {
   readonly skipped: boolean;
   /** By the device's clock, from the end of the step before, or from its own start when the device had nothing to do. */
   readonly seconds: number;
+  /** What the host did for it. */
+  readonly host: HostWork;
+}
+
+/** From the end of the step before (where that was still under way) until a step was under way, by performance.now(), and the
+ * milliseconds of it in which the host did not wait for the device. */
+export interface HostWork {
+  readonly from: number;
+  readonly to: number;
+  readonly ms: number;
 }
 
 /** A step that the device may still be working on. */
@@ -29,6 +39,7 @@ interface StepUnderWay {
   readonly tokens: number;
   readonly start: DeviceEvent;
   readonly end: DeviceEvent;
+  readonly host: HostWork;
 }
 
 const OPTIMIZER_FILE = 'optimizer.safetensors';
@@ -73,6 +84,7 @@ export class Trainer {
    * its update (whose bias correction depends on it), when the device has this step's work before it. */
   async step(batches: readonly Batch[], lr: number): Promise<StepOutcome | null> {
     const start = this.#underWay?.end ?? this.model.device.event();
+    const from = this.#underWay?.host.to ?? performance.now();
     this.optimizer.zeroGrad();
     const losses: Tensor[] = [];
     try {
@@ -80,17 +92,21 @@ export class Trainer {
         losses.push(keep(this.#tape.run(() => this.#loss(batch))));
         this.#tape.backward(losses.at(-1)!);
       }
+      const waits = performance.now();
       const before = await this.settle();
+      const waited = performance.now() - waits;
       const tokens = batches.reduce((sum, batch) => sum + batch.tokens, 0);
-      this.#update(losses, tokens, lr, start);
+      const { values, end } = this.#update(losses, tokens, lr);
+      const to = performance.now();
+      this.#underWay = { values, tokens, start, end, host: { from, to, ms: to - from - waited } };
       return before;
     } finally {
       for (const loss of losses) loss.dispose();
     }
   }
 
-  #update(losses: readonly Tensor[], tokens: number, lr: number, start: DeviceEvent): void {
-    scope(() => {
+  #update(losses: readonly Tensor[], tokens: number, lr: number): Pick<StepUnderWay, 'values' | 'end'> {
+    return scope(() => {
       const { scale, norm } = clipScale(this.#parameters, {
         maxNorm: this.#clip,
         gradScale: 1 / tokens,
@@ -101,7 +117,7 @@ export class Trainer {
       const end = this.model.device.event();
       const values = Promise.all([...losses, norm].map((x) => x.itemAsync()));
       values.catch(() => {}); // told by settle(), which may come after the rejection
-      this.#underWay = { values, tokens, start, end };
+      return { values, end };
     });
   }
 
@@ -110,14 +126,14 @@ export class Trainer {
    * @throws GsaError DEVICE_LOST */
   async settle(): Promise<StepOutcome | null> {
     if (!this.#underWay) return null;
-    const { values, tokens, start, end } = this.#underWay;
+    const { values, tokens, start, end, host } = this.#underWay;
     this.#underWay = null;
     const losses = await values;
     const gradNorm = losses.pop()!;
     const skipped = !Number.isFinite(gradNorm);
     if (skipped) this.optimizer.uncountStep();
     const loss = losses.reduce((sum, one) => sum + one, 0) / tokens;
-    return { loss, gradNorm, tokens, skipped, seconds: elapsedMs(start, end) / 1000 };
+    return { loss, gradNorm, tokens, skipped, seconds: elapsedMs(start, end) / 1000, host };
   }
 
   /** Summed loss of a batch, without gradients. */

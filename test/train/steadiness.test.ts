@@ -67,6 +67,24 @@ test('the median, what exceeds it and by how much; the warm-up does not count', 
   t.is(steadiness(metrics([1, 1]), 2), null);
 });
 
+test('what the host did for a slow step, and its garbage collections, where they were noted', (t) => {
+  const { steps, ...rest } = metrics([0.1, 0.1, 0.1, 0.2, 0.19]);
+  const noted = steps.map((record) => ({
+    ...record,
+    hostSeconds: record.step === 4 ? 0.15 : 0.05,
+    ...(record.step === 4 ? { collectionSeconds: 0.0312 } : {}),
+  }));
+  const found = steadiness({ ...rest, steps: noted }, 0)!;
+  t.is(found.medianHostSeconds, 0.05);
+  const lines = formatSteadiness(found).split('\n');
+  t.deepEqual(lines.slice(1, 3), [
+    '  step 4: 2.000 times, host 150.00 ms, of it garbage collection 31.20 ms',
+    '  step 5: 1.900 times, the first after a validation, host 50.00 ms',
+  ]);
+  t.true(lines.includes('host: median 50.00 ms a step, waits for the device left out'));
+  t.is(steadiness(metrics([1]), 0)!.medianHostSeconds, null, 'records from before it was noted');
+});
+
 test('a training notes its memory every hundredth step, and that of tensors does not grow', async (t) => {
   const output = tempFolder(t);
   await train(tinyConfig(output, { steps: 300, batchSize: 1, gradientAccumulation: 1 }));
@@ -80,4 +98,5 @@ test('a training notes its memory every hundredth step, and that of tensors does
   t.true(first!.deviceBytes > 0 && first!.deviceReservedBytes > 0 && first!.heapBytes > 0);
   for (const record of later) t.is(record.deviceBytes, first!.deviceBytes);
   t.true(found.slowestOfMedian >= 1 && found.medianSeconds > 0);
+  t.true(found.medianHostSeconds! > 0);
 });

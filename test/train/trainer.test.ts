@@ -24,7 +24,7 @@ async function stepOf(trainer: Trainer, batches: readonly Batch[], lr: number): 
 }
 
 /** What a step computed, without the time it took. */
-function results({ loss, gradNorm, tokens, skipped }: StepOutcome): Omit<StepOutcome, 'seconds'> {
+function results({ loss, gradNorm, tokens, skipped }: StepOutcome): Omit<StepOutcome, 'seconds' | 'host'> {
   return { loss, gradNorm, tokens, skipped };
 }
 
@@ -122,6 +122,12 @@ for (const place of testPlaces()) {
         [false, false, true, true, false, false],
       );
       t.true(told.every(({ seconds }) => seconds > 0));
+      // The host's time is without gaps while steps follow each other, and what it waited for is no work.
+      for (const [i, { host }] of told.entries()) {
+        if (i > 0) t.is(host.from, told[i - 1]!.host.to);
+        t.true(host.ms > 0 && host.ms <= host.to - host.from);
+      }
+      t.true(waited.every(({ host }, i) => i === 0 || host.from > waited[i - 1]!.host.to));
       t.deepEqual([ahead.optimizer.stepCount, ahead.optimizer.skipped], [4, 2]);
       t.deepEqual(weights(ahead), weights(waiting));
     } finally {
