@@ -26,8 +26,3 @@ export const MODEL_BOUNDS: Readonly<
   fp32: { logProbs: 1e-4, loss: 1e-4, gradient: 1e-3, training: 1e-4 },
   bf16: { logProbs: 1e-2, loss: 1e-2, gradient: 5e-2, training: 2e-2 },
 };
-
-/** A training in bf16 is a draw: from starts that differ by TRAINING_SPREAD of every weight its largest difference of a loss
- * is anything from half to one and a half of the median (docs/verify.md). The median of so many starts is judged. */
-export const TRAINING_STARTS: Readonly<Record<VerifyDType, number>> = { fp32: 1, bf16: 5 };
-export const TRAINING_SPREAD = 1e-5;
