@@ -157,7 +157,8 @@ export class AdamW {
   }
 
   /** Copies a saved state() in, bfloat16 parameters with it; with it goes `stepCount`.
-   * @throws GsaError INVALID_ARGUMENT naming what is missing, unexpected or of another shape; nothing is changed then */
+   * @throws GsaError INVALID_ARGUMENT naming what is missing, unexpected or of another shape; nothing is changed then.
+   * OUT_OF_MEMORY as StateTensor.write(), once what came before that tensor is loaded */
   loadState(state: ReadonlyMap<string, Pick<StateTensor, 'shape' | 'read'>>, stepCount: number): void {
     if (!Number.isSafeInteger(stepCount) || stepCount < 0)
       throw expected('an integer of at least 0', 'stepCount', stepCount, 'AdamW');

@@ -1,15 +1,17 @@
 import { expected } from '../native/errors.js';
+import { exec } from '../tensor/exec.js';
 import { keep } from '../tensor/scope.js';
 import type { Shape } from '../tensor/shape.js';
 import { Tensor } from '../tensor/tensor.js';
-import { joinMasters, secondMoments, splitMasters, withSigns } from './master.js';
 
 /** One tensor of an optimizer's state: float32 on the host, however the device holds it. */
 export interface StateTensor {
   readonly shape: Shape;
-  /** A copy. Waits for the device. */
+  /** A copy. Waits for the device.
+   * @throws GsaError OUT_OF_MEMORY where the device has no room for the float32 copy that it goes through */
   read(): Float32Array;
-  /** @throws GsaError INVALID_ARGUMENT unless it is a Float32Array of this many elements */
+  /** @throws GsaError INVALID_ARGUMENT unless it is a Float32Array of this many elements, OUT_OF_MEMORY as read(); nothing is
+   * written then */
   write(values: Float32Array): void;
 }
 
@@ -45,63 +47,44 @@ export function disposeSlot({ m, v, remainder }: Slot): void {
   for (const tensor of [m, v, remainder]) tensor?.dispose();
 }
 
-function stateTensor(
-  name: string,
-  shape: Shape,
-  read: () => Float32Array,
-  write: (values: Float32Array) => void,
-): [string, StateTensor] {
-  const size = shape.reduce((n, extent) => n * extent, 1);
-  const checked = (values: Float32Array): void => {
-    if (!(values instanceof Float32Array) || values.length !== size)
-      throw expected(`a Float32Array of ${size} elements`, name, values, 'AdamW');
-    write(values);
-  };
-  return [name, { shape, read, write: checked }];
-}
-
 /** What a checkpoint holds of it: "<parameter>.exp_avg", ".exp_avg_sq" and, for a bfloat16 parameter, ".master". */
 export function stateOf({ name, parameter, m, v, remainder }: Slot): [string, StateTensor][] {
+  const { shape, size, device } = parameter;
   const entry = (
     kind: string,
     read: () => Float32Array,
     write: (values: Float32Array) => void,
-  ): [string, StateTensor] => stateTensor(`${name}.${kind}`, parameter.shape, read, write);
-  const host = (tensor: Tensor) => tensor.toHost() as Float32Array;
-  const first = entry(
-    'exp_avg',
-    () => host(m),
-    (values) => m.write(values),
-  );
-  if (!remainder)
-    return [
-      first,
-      entry(
-        'exp_avg_sq',
-        () => host(v),
-        (values) => v.write(values),
-      ),
-    ];
-
-  const readMasters = (): Float32Array =>
-    joinMasters({
-      weights: parameter.toHost() as Uint16Array,
-      remainders: remainder.toHost() as Int16Array,
-      v: host(v),
-    });
-  const writeMasters = (masters: Float32Array): void => {
-    const split = splitMasters(masters, host(v));
-    parameter.write(split.weights);
-    remainder.write(split.remainders);
-    v.write(split.v);
+  ): [string, StateTensor] => {
+    const checked = (values: Float32Array): void => {
+      if (!(values instanceof Float32Array) || values.length !== size)
+        throw expected(`a Float32Array of ${size} elements`, `${name}.${kind}`, values, 'AdamW');
+      write(values);
+    };
+    return [`${name}.${kind}`, { shape, read, write: checked }];
   };
-  return [
-    first,
+  const plain = (kind: string, tensor: Tensor) =>
     entry(
-      'exp_avg_sq',
-      () => secondMoments(host(v)),
-      (values) => v.write(withSigns(values, host(v))),
-    ),
-    entry('master', readMasters, writeMasters),
-  ];
+      kind,
+      () => tensor.toHost() as Float32Array,
+      (values) => tensor.write(values),
+    );
+  if (!remainder) return [plain('exp_avg', m), plain('exp_avg_sq', v)];
+
+  const held = { param: parameter, remainder, v };
+  // One float32 copy on the device at a time: a training that fills it must still be able to save.
+  const converted = (kind: 'exp_avg_sq' | 'master') =>
+    entry(
+      kind,
+      () => {
+        using copy = Tensor.empty(shape, { device });
+        exec('adamw_state_read', held, { [kind]: copy }, {});
+        return copy.toHost() as Float32Array;
+      },
+      (values) => {
+        using copy = Tensor.empty(shape, { device });
+        copy.write(values);
+        exec('adamw_state_write', { [kind]: copy }, held, {});
+      },
+    );
+  return [plain('exp_avg', m), converted('exp_avg_sq'), converted('master')];
 }

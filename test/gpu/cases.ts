@@ -97,7 +97,7 @@ function runLayer(one: GsaCase, on: Device, dtype: ComputeDType): void {
   backward(tape, Object.values(outputs));
 }
 
-/** A training step, then a prefill and a step with a state. 8-bit products take multiples of 16 tokens. */
+/** A training step, the optimizer's state to the host and back, then a prefill and a step with a state. 8-bit products take multiples of 16 tokens. */
 function runModel(on: Device, dtype: ComputeDType, matmul: 'dtype' | 'fp8' | 'fp8-hybrid'): void {
   const T = matmul === 'dtype' ? 75 : 72;
   const config = {
@@ -126,6 +126,7 @@ function runModel(on: Device, dtype: ComputeDType, matmul: 'dtype' | 'fp8' | 'fp
     tape.backward(loss);
     optimizer.step({ scale: clipScale(model.parameters(), { maxNorm: 1 }).scale });
     optimizer.zeroGrad();
+    optimizer.loadState(optimizer.state(), 1);
     const { state } = model.logits(ids, { outputState: true, lastOnly: true });
     const next = Tensor.from(Int32Array.of(3, 4), [2, 1], { device: on });
     model.logits(next, { state }).state!.dispose();

@@ -1,118 +1,27 @@
+import { createHash } from 'node:crypto';
+import { readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import test from 'ava';
+import { writeSafetensors } from '#src/io/safetensors.js';
+import { GsaError } from '#src/native/errors.js';
 import { AdamW, type NamedParameter } from '#src/optim/index.js';
-import { joinMasters, splitMasters } from '#src/optim/master.js';
 import { toBFloat16 } from '#src/tensor/dtype.js';
-import { exec } from '#src/tensor/exec.js';
-import { scope } from '#src/tensor/scope.js';
 import { Tensor } from '#src/tensor/tensor.js';
 import { testDevices } from '../devices.js';
+import { tempFolder } from '../io/temp.js';
 import { assertNoLeak } from '../leaks.js';
 import { randomFrom } from '../random.js';
+import { all, bitsOf, firstDifference, floats, patterns } from './patterns.js';
 
-const bitsOf = (x: Float32Array): Uint32Array => new Uint32Array(x.buffer, x.byteOffset, x.length);
-const floats = (bits: Uint32Array): Float32Array => new Float32Array(bits.buffer);
-
-/** Around every bfloat16 value: itself, the numbers beside it, and both sides of both ties; every one of two binades. */
-function patterns(): Uint32Array {
-  const offsets = [0, 1, 2, 0x4000, 0x7ffe, 0x7fff, 0x8000, 0x8001, 0xc000, 0xfffe, 0xffff];
-  const around = Array.from({ length: 65536 }, (_, high) => offsets.map((low) => high * 65536 + low));
-  const dense = [0x3f800000, 0xbf800000].flatMap((from) =>
-    Array.from({ length: 3 * 65536 }, (_, low) => from + low),
-  );
-  return Uint32Array.from([...around.flat(), ...dense]);
-}
-
-function randomBits(size: number, seed: number): Uint32Array {
-  let state = seed;
-  return Uint32Array.from({ length: size }, () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    return (state ^= state << 5);
+/** As a trainer does. */
+function save(optimizer: AdamW, path: string): void {
+  const entries = [...optimizer.state()].map(([name, { shape, read }]) => {
+    return { name, dtype: 'float32', shape, data: read } as const;
   });
+  writeSafetensors(path, entries, { steps: String(optimizer.stepCount) });
 }
-
-/** The first element that is not what it was, a NaN being any NaN. */
-function firstLost(masters: Uint32Array, joined: Float32Array): string | null {
-  const bits = bitsOf(joined);
-  const isNaNBits = (x: number): boolean => (x & 0x7fffffff) > 0x7f800000;
-  const at = masters.findIndex((x, i) => bits[i] !== x && !(isNaNBits(x) && isNaNBits(bits[i]!)));
-  return at < 0 ? null : `${masters[at]!.toString(16)} became ${bits[at]!.toString(16)}`;
-}
-
-for (const [title, masters] of [
-  ['both sides of every bfloat16 value and of every tie', patterns()],
-  ['8 million random patterns', randomBits(8e6, 7)],
-] as const)
-  test(`masters come back exactly from weight, remainder and sign: ${title}`, (t) => {
-    const split = splitMasters(floats(masters), new Float32Array(masters.length));
-    t.is(firstLost(masters, joinMasters(split)), null);
-    const wrong = floats(masters).findIndex((master, i) => split.weights[i] !== toBFloat16(master));
-    t.is(wrong, -1, 'weights are the masters, rounded to nearest, ties to even');
-    t.true(
-      split.v.every((v) => v === 0),
-      'second moments keep their size',
-    );
-  });
-
-test('a tie on an even weight has a master on each side, told apart by the sign alone', (t) => {
-  const masters = Uint32Array.of(0x3f808000, 0x3f7f8000, 0x3f818000);
-  const { weights, remainders, v } = splitMasters(floats(masters), Float32Array.of(1, 2, 3));
-  t.deepEqual([...weights], [0x3f80, 0x3f80, 0x3f82]);
-  t.deepEqual([...remainders], [-32768, -32768, -32768]);
-  t.deepEqual([...v], [-1, 2, 3]);
-});
 
 for (const device of testDevices()) {
-  /** One call on bfloat16 parameters with masters of any kind that changes none of them: lr 0. */
-  const unchanged = (masters: Float32Array, moments: Float32Array, start = 0) => {
-    const split = splitMasters(masters, moments);
-    const size = masters.length - start;
-    return scope(() => {
-      const on = (x: Parameters<typeof Tensor.from>[0]) =>
-        Tensor.from(x, undefined, { device }).narrow(0, start, size);
-      const param = on(split.weights);
-      const [m, v] = [on(new Float32Array(masters.length)), on(split.v)];
-      const remainder = on(split.remainders);
-      const grad = on(new Float32Array(masters.length));
-      exec(
-        'adamw',
-        { grad: [grad] },
-        { param: [param], m: [m], v: [v], remainder: [remainder] },
-        { lr: 0, beta1: 0.9, beta2: 0.5, eps: 1e-8, weight_decay: 0, step: 1 },
-      );
-      return {
-        weights: param.toHost() as Uint16Array,
-        remainders: remainder.toHost() as Int16Array,
-        v: v.toHost() as Float32Array,
-      };
-    });
-  };
-
-  for (const start of [0, 3])
-    test.serial(
-      `${device} the kernel keeps masters on both sides of every bfloat16 value and tie, from element ${start} on`,
-      (t) => {
-        const masters = patterns();
-        const moments = new Float32Array(masters.length).map((_, i) => i % 5);
-        const after = unchanged(floats(masters), moments, start);
-        t.is(firstLost(masters.subarray(start), joinMasters(after)), null);
-        const wanted = splitMasters(floats(masters), moments);
-        const isNumber = (i: number): boolean => (masters[i + start]! & 0x7fffffff) <= 0x7f800000;
-        const differs = (a: ArrayLike<number>, b: ArrayLike<number>): number =>
-          Array.prototype.findIndex.call(a, (x, i) => isNumber(i) && !Object.is(x, b[i + start]));
-        t.is(differs(after.weights, wanted.weights), -1);
-        t.is(differs(after.remainders, wanted.remainders), -1);
-        t.is(
-          differs(
-            after.v,
-            wanted.v.map((v) => v / 2),
-          ),
-          -1,
-          'with the signs',
-        );
-      },
-    );
-
   for (const size of [1, 7, 4096, 16384 + 5, 50001])
     for (const dtype of ['float32', 'bfloat16'] as const)
       test.serial(
@@ -210,8 +119,8 @@ for (const device of testDevices()) {
     const moments = masters.map((_, i) => i % 7);
     state.get('w.exp_avg_sq')!.write(moments);
     t.deepEqual(weight.toHost(), Uint16Array.from(masters, toBFloat16));
-    t.deepEqual(bitsOf(state.get('w.master')!.read()), bitsOf(masters));
-    t.deepEqual(state.get('w.exp_avg_sq')!.read(), moments, 'no sign of the ties is told');
+    t.is(firstDifference(state.get('w.master')!.read(), masters), null);
+    t.is(firstDifference(state.get('w.exp_avg_sq')!.read(), moments), null, 'no sign of the ties is told');
     t.throws(() => state.get('w.master')!.write(new Float32Array(1)), { message: /w\.master/ });
     weight.dispose();
   });
@@ -225,6 +134,76 @@ for (const device of testDevices()) {
       using optimizer = new AdamW([['w', weight]]);
       t.is(weight.device.memory().currentBytes - before, 10 * n);
       t.is(optimizer.stepCount, 0);
+      weight.dispose();
+    },
+  );
+
+  test.serial(
+    `${device} what a checkpoint holds is bit for bit what earlier versions wrote of the same state`,
+    (t) => {
+      const path = join(tempFolder(t), 'optimizer.safetensors');
+      const weight = Tensor.zeros([2, patterns().length / 2], { dtype: 'bfloat16', device });
+      const norm = Tensor.zeros([5], { device });
+      using optimizer = new AdamW([
+        ['w', weight],
+        ['norm', norm],
+      ]);
+      const state = optimizer.state();
+      const write = (name: string, of: (i: number) => number): void =>
+        state.get(name)!.write(all(name.startsWith('w') ? weight.size : norm.size, of));
+      write('w.exp_avg', (i) => (i % 11) - 5);
+      state.get('w.master')!.write(floats(patterns()));
+      write('w.exp_avg_sq', (i) => (i % 2 ? -1 : 1) * (i % 13));
+      const weights = weight.toHost() as Uint16Array;
+      weight.write(weights.map((bits, i) => (i % 3 ? bits : (i * 40503) & 0xffff))); // something else
+      write('w.exp_avg_sq', (i) => i % 17);
+      write('norm.exp_avg', (i) => i - 2);
+      write('norm.exp_avg_sq', (i) => i);
+      save(optimizer, path);
+      // Of commit e042037, which split and joined masters on the host.
+      const earlier = '03e5cb02ac5c3787983a1b2bcf399c647a7dc01fc5652033821ba25ccc0055a1';
+      t.is(createHash('sha256').update(readFileSync(path)).digest('hex'), earlier);
+      weight.dispose();
+      norm.dispose();
+    },
+  );
+
+  test.serial(
+    `${device} saving takes one float32 copy on the device at a time, and without room for it says so`,
+    (t) => {
+      const n = 1 << 20;
+      const weight = Tensor.zeros([n], { dtype: 'bfloat16', device });
+      using optimizer = new AdamW([['w', weight]]);
+      const state = optimizer.state();
+      const master = all(n, (i) => (i % 9) + 2 ** -8);
+      const saved = [...state.keys()];
+      state.get('w.master')!.write(master);
+      const everything = () => saved.map((name) => state.get(name)!.read());
+
+      assertNoLeak(t, () => {
+        const used = device.memory({ resetPeak: true }).currentBytes;
+        const values = everything();
+        saved.forEach((name, i) => state.get(name)!.write(values[i]!));
+        t.is(device.memory().peakBytes - used, 4 * n);
+      });
+
+      const [weights, before] = [weight.toFloat32(), everything()];
+      const limit = device.getOption('memory_limit');
+      t.teardown(() => device.setOption('memory_limit', limit));
+      device.setOption('memory_limit', device.memory().currentBytes + 3 * n);
+      const folder = tempFolder(t);
+      assertNoLeak(t, () => {
+        const full = { instanceOf: GsaError, code: 'OUT_OF_MEMORY' };
+        for (const kind of ['w.exp_avg_sq', 'w.master']) {
+          t.throws(() => state.get(kind)!.read(), full);
+          t.throws(() => state.get(kind)!.write(new Float32Array(n)), full);
+        }
+        t.throws(() => save(optimizer, join(folder, 'optimizer.safetensors')), full);
+      });
+      t.deepEqual(readdirSync(folder), [], 'no part of a file');
+      device.setOption('memory_limit', limit);
+      t.is(firstDifference(weight.toFloat32(), weights), null, 'nothing was written');
+      everything().forEach((values, i) => t.is(firstDifference(values, before[i]!), null, saved[i]));
       weight.dispose();
     },
   );

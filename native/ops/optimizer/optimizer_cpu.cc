@@ -35,6 +35,31 @@ void update(const optimizer::AdamW& p, const optimizer::AdamWTensor& t, int64_t 
   split(masters, weights, t.remainder + begin, v, n);
 }
 
+void read_state(const optimizer::AdamWState& s, int64_t begin, int64_t n) {
+  static const auto join = GSA_SIMD_SELECT(join_range);
+  thread_local float masters[kBlock], moments[kBlock];
+  float* clean = s.exp_avg_sq ? s.exp_avg_sq + begin : moments;
+  std::copy_n(s.v + begin, n, clean);
+  join(s.param + begin, s.remainder + begin, clean, s.master ? s.master + begin : masters, n);
+}
+
+void write_state(const optimizer::AdamWState& s, int64_t begin, int64_t n) {
+  static const auto split = GSA_SIMD_SELECT(split_range);
+  float* v = s.v + begin;
+  if (s.exp_avg_sq)
+    for (int64_t i = 0; i < n; ++i) v[i] = std::copysign(s.exp_avg_sq[begin + i], v[i]);
+  if (s.master) split(s.master + begin, s.param + begin, s.remainder + begin, v, n);
+}
+
+// body(begin, n) for every piece of `total` elements.
+template <typename Body>
+void for_blocks(int64_t total, const Body& body) {
+  parallel_for((total + kBlock - 1) / kBlock, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; ++block)
+      body(block * kBlock, std::min(kBlock, total - block * kBlock));
+  });
+}
+
 }  // namespace
 
 void clip_scale(gsa_device&, const Args& args) {
@@ -52,10 +77,17 @@ void adamw(gsa_device&, const Args& args) {
   const float scale = p.scale ? *p.scale : 1.0f;
   if (!std::isfinite(scale)) return;
   for (const optimizer::AdamWTensor& t : p.tensors)
-    parallel_for((t.n + kBlock - 1) / kBlock, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t block = begin; block < end; ++block)
-        update(p, t, block * kBlock, std::min(kBlock, t.n - block * kBlock), scale);
-    });
+    for_blocks(t.n, [&](int64_t begin, int64_t n) { update(p, t, begin, n, scale); });
+}
+
+void adamw_state_read(gsa_device&, const Args& args) {
+  const optimizer::AdamWState s = optimizer::read_adamw_state_read(args);
+  for_blocks(s.n, [&](int64_t begin, int64_t n) { read_state(s, begin, n); });
+}
+
+void adamw_state_write(gsa_device&, const Args& args) {
+  const optimizer::AdamWState s = optimizer::read_adamw_state_write(args);
+  for_blocks(s.n, [&](int64_t begin, int64_t n) { write_state(s, begin, n); });
 }
 
 }  // namespace gsa::cpu

@@ -1,5 +1,5 @@
 // clip_scale and AdamW on CUDA: all tensors of a call in as few launches as their number allows, everything
-// read from device memory, no host wait.
+// read from device memory, no host wait. And AdamW's state for checkpoints, one parameter a call.
 #include <type_traits>
 
 #include "../../cuda/kernel.cuh"
@@ -109,6 +109,32 @@ __global__ void __launch_bounds__(kThreads)
   if (!wide_grad && !wide_param) update<uint16_t, uint16_t>(t, rates, scale, begin, end);
 }
 
+// For checkpoints, where the copy between host and device takes far longer.
+template <typename Body>
+__device__ __forceinline__ void for_elements(int64_t n, const Body& body) {
+  for (int64_t i = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x; i < n;
+       i += static_cast<int64_t>(gridDim.x) * kThreads)
+    body(i);
+}
+
+__global__ void __launch_bounds__(kThreads) adamw_state_read_kernel(optimizer::AdamWState s) {
+  for_elements(s.n, [&](int64_t i) {
+    float moment = s.v[i];
+    const float master = optimizer::join_master(s.param[i], s.remainder[i], moment);
+    if (s.master) s.master[i] = master;
+    if (s.exp_avg_sq) s.exp_avg_sq[i] = moment;
+  });
+}
+
+__global__ void __launch_bounds__(kThreads) adamw_state_write_kernel(optimizer::AdamWState s) {
+  for_elements(s.n, [&](int64_t i) {
+    float v = s.v[i];
+    if (s.exp_avg_sq) v = copysignf(s.exp_avg_sq[i], v);
+    if (s.master) optimizer::split_master(s.master[i], s.param[i], s.remainder[i], v);
+    s.v[i] = v;
+  });
+}
+
 }  // namespace
 
 void clip_scale(gsa_device& device, const Args& args) {
@@ -129,6 +155,16 @@ void adamw(gsa_device& device, const Args& args) {
       adamw_kernel<<<static_cast<unsigned>(tensors.first[count]), kThreads, 0, device.stream>>>(
           tensors, p.rates, p.scale);
   }
+}
+
+void adamw_state_read(gsa_device& device, const Args& args) {
+  const optimizer::AdamWState s = optimizer::read_adamw_state_read(args);
+  if (s.n > 0) adamw_state_read_kernel<<<grid_for(device, s.n, kThreads), kThreads, 0, device.stream>>>(s);
+}
+
+void adamw_state_write(gsa_device& device, const Args& args) {
+  const optimizer::AdamWState s = optimizer::read_adamw_state_write(args);
+  if (s.n > 0) adamw_state_write_kernel<<<grid_for(device, s.n, kThreads), kThreads, 0, device.stream>>>(s);
 }
 
 }  // namespace gsa::cuda

@@ -1,4 +1,4 @@
-// Arguments of clip_scale and adamw, shared by every backend.
+// Arguments of clip_scale, adamw and its state ops, shared by every backend.
 #pragma once
 
 #include <cmath>
@@ -117,6 +117,46 @@ inline AdamW read_adamw(const Args& args) {
   p.rates = read_adamw_rates(args);
   read_adamw_tensors(args, p);
   return p;
+}
+
+// adamw_state_read: param remainder v -> master? exp_avg_sq?, adamw_state_write: the other way. What adamw
+// keeps of a bfloat16 parameter (master.h), and the float32 tensors that checkpoints hold of it: the masters,
+// and the second moments without the signs of v. Written masters make the parameter, its remainders and those
+// signs; written moments leave all three. One of the two may be absent.
+struct AdamWState {
+  int64_t n;
+  uint16_t* param;
+  int16_t* remainder;
+  float* v;
+  float* master;      // NULL: absent
+  float* exp_avg_sq;  // NULL: absent
+};
+
+inline AdamWState read_adamw_state(const gsa_tensor& param, const gsa_tensor& remainder, const gsa_tensor& v,
+                                   const gsa_tensor* master, const gsa_tensor* exp_avg_sq) {
+  if (!master && !exp_avg_sq)
+    fail(GSA_INVALID_ARGUMENT, "Expected a tensor for master, exp_avg_sq or both but received neither");
+  const auto check = [&](const gsa_tensor* t, int32_t dtype, const char* name) {
+    if (!t) return;
+    expect_dtype(*t, dtype, name);
+    expect_same_shape(*t, param, name);
+    expect_contiguous(*t, name);
+  };
+  check(&param, GSA_BFLOAT16, "param");
+  check(&remainder, GSA_INT16, "remainder");
+  check(&v, GSA_FLOAT32, "v");
+  check(master, GSA_FLOAT32, "master");
+  check(exp_avg_sq, GSA_FLOAT32, "exp_avg_sq");
+  return {element_count(param),    static_cast<uint16_t*>(param.data), data_or_null<int16_t>(&remainder),
+          data_or_null<float>(&v), data_or_null<float>(master),        data_or_null<float>(exp_avg_sq)};
+}
+
+inline AdamWState read_adamw_state_read(const Args& args) {
+  return read_adamw_state(args.in(0), args.in(1), args.in(2), args.out_optional(0), args.out_optional(1));
+}
+
+inline AdamWState read_adamw_state_write(const Args& args) {
+  return read_adamw_state(args.out(0), args.out(1), args.out(2), args.in_optional(0), args.in_optional(1));
 }
 
 }  // namespace gsa::optimizer
