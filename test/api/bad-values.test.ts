@@ -113,7 +113,7 @@ const VALUES: unknown[] = [
   2 ** 53,
   '3',
   '',
-  {},
+  { bogus: 1 },
   [],
   [null],
   1n,
