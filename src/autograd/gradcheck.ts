@@ -1,4 +1,4 @@
-import { expected } from '../native/errors.js';
+import { checkFunction, checkOptions, expected } from '../native/errors.js';
 import { noGrad } from '../tensor/recorder.js';
 import { scope } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
@@ -35,14 +35,17 @@ export type GradcheckBody = (inputs: readonly Tensor[]) => Tensor | readonly Ten
  * that errors below 1e-3 cannot be told apart for well-scaled functions. Tests that need more compare with derivatives of
  * a float64 reference.
  *
- * @throws GsaError INVALID_ARGUMENT when no input has requiresGrad
+ * @throws GsaError INVALID_ARGUMENT, also when no input has requiresGrad
  */
 export function gradcheck(
   body: GradcheckBody,
   inputs: readonly Tensor[],
   options: GradcheckOptions = {},
 ): GradcheckResult {
-  const { step = 0.01, directions = 4, seed = 1, tolerance = 3e-3 } = options;
+  checkFunction(body, 'body', 'gradcheck');
+  if (!Array.isArray(inputs) || !inputs.every((x) => x instanceof Tensor))
+    throw expected('an array of tensors', 'inputs', inputs, 'gradcheck');
+  const { step, directions, seed, tolerance } = checked(options);
   const random = normals(seed);
   const { gradients, weights } = projectedGradients(body, inputs, random);
   const project = (at: readonly Tensor[]): number =>
@@ -112,7 +115,23 @@ function projectedGradients(
 }
 
 function list(outputs: Tensor | readonly Tensor[]): readonly Tensor[] {
-  return outputs instanceof Tensor ? [outputs] : outputs;
+  const all: unknown = outputs instanceof Tensor ? [outputs] : outputs;
+  if (!Array.isArray(all) || !all.every((y) => y instanceof Tensor))
+    throw expected('a function that returns tensors', 'body', outputs, 'gradcheck');
+  return all as readonly Tensor[];
+}
+
+/** With none of the directions, say, every gradient would pass. */
+function checked(options: GradcheckOptions): Required<GradcheckOptions> {
+  checkOptions(options, ['step', 'directions', 'seed', 'tolerance'], 'gradcheck');
+  const { step = 0.01, directions = 4, seed = 1, tolerance = 3e-3 } = options;
+  for (const [name, value] of Object.entries({ step, tolerance }))
+    if (!Number.isFinite(value) || value <= 0)
+      throw expected('a finite number above 0', name, value, 'gradcheck');
+  if (!Number.isInteger(directions) || directions < 1 || directions > 1e6)
+    throw expected('an integer from 1 to 1e6', 'directions', directions, 'gradcheck');
+  if (!Number.isSafeInteger(seed)) throw expected('an integer', 'seed', seed, 'gradcheck');
+  return { step, directions, seed, tolerance };
 }
 
 function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {

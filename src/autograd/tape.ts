@@ -1,4 +1,4 @@
-import { GsaError, expected, show } from '../native/errors.js';
+import { GsaError, checkOptions, expected, show } from '../native/errors.js';
 import { exec } from '../tensor/exec.js';
 import { noGrad, setRecorder, type Part, type Recorder, type Remake, type Vjp } from '../tensor/recorder.js';
 import { keep, scope } from '../tensor/scope.js';
@@ -60,12 +60,18 @@ export class Tape implements Recorder {
   #entries: Entry[] = [];
   #generation = 0;
 
+  /** @throws GsaError INVALID_ARGUMENT */
   constructor(options: { recompute?: Recompute } = {}) {
-    this.#recompute = options.recompute ?? false;
+    checkOptions(options, ['recompute'], 'Tape');
+    const { recompute = false } = options;
+    if (typeof recompute !== 'boolean' && recompute !== 'blocks')
+      throw expected('true, false or "blocks"', 'recompute', recompute, 'Tape');
+    this.#recompute = recompute;
   }
 
   /** Runs `body` with its ops recorded. Tensors made in it and not returned are disposed, as in scope(); what the backward
-   * needs is kept by the tape until backward() or dispose(). */
+   * needs is kept by the tape until backward() or dispose().
+   * @throws GsaError INVALID_ARGUMENT when `body` is no function, or returns a Promise */
   run<R>(body: () => R): R {
     const previous = setRecorder(this);
     try {

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { GsaError } from '../native/errors.js';
+import { GsaError, checkPath } from '../native/errors.js';
 import { ioError } from '../io/files.js';
 
 export const INDEX_NAME = 'index.json';
@@ -47,7 +47,7 @@ export type SourceFile = DatasetIndex['sources'][number];
 
 /** @throws GsaError INVALID_FILE naming the file and the field, IO when the system refuses. */
 export function readIndex(folder: string): DatasetIndex {
-  const path = join(folder, INDEX_NAME);
+  const path = join(checkPath(folder, 'folder'), INDEX_NAME);
   let text: string;
   try {
     text = readFileSync(path, 'utf8');

@@ -1,6 +1,6 @@
 /** Reading packed tokens. */
 import { join } from 'node:path';
-import { GsaError, expected } from '../native/errors.js';
+import { GsaError, checkOptions, expected } from '../native/errors.js';
 import { readIndex, type DatasetIndex, type SplitName } from './dataset-index.js';
 import { ShardReader } from './shard-file.js';
 
@@ -24,16 +24,36 @@ export function checkRange(start: number, count: number, length: number): void {
     throw expected(`a range inside ${length} tokens`, 'start and length', [start, count], 'read');
 }
 
+/** @throws GsaError INVALID_ARGUMENT */
+function checkTarget(target: unknown): void {
+  if (!(target instanceof Int32Array)) throw expected('an Int32Array', 'target', target, 'read');
+}
+
+/** @throws GsaError INVALID_ARGUMENT unless `source` is a stream of tokens. */
+export function checkSource(source: unknown, name: string, op: string): void {
+  const { length, eosId, vocabSize, read } = (source ?? {}) as Partial<TokenSource>;
+  const counts = [length, eosId, vocabSize].every((n) => Number.isSafeInteger(n) && n! >= 0);
+  if (!counts || typeof read !== 'function')
+    throw expected('a TokenSource: tokensInMemory(), or a split of a TokenDataset', name, source, op);
+}
+
 /** Tokens in memory, for small data and tests.
- * @throws GsaError INVALID_ARGUMENT for an id outside [0, vocabSize). */
+ * @throws GsaError INVALID_ARGUMENT for an id, or an eosId, outside [0, vocabSize). */
 export function tokensInMemory(ids: Int32Array, options: { eosId: number; vocabSize: number }): TokenSource {
+  if (!(ids instanceof Int32Array)) throw expected('an Int32Array', 'ids', ids, 'tokensInMemory');
+  checkOptions(options ?? null, ['eosId', 'vocabSize'], 'tokensInMemory');
   const { eosId, vocabSize } = options;
+  if (!Number.isSafeInteger(vocabSize) || vocabSize < 1)
+    throw expected('an integer above 0', 'vocabSize', vocabSize, 'tokensInMemory');
+  if (!Number.isInteger(eosId) || eosId < 0 || eosId >= vocabSize)
+    throw expected(`an id in [0, ${vocabSize})`, 'eosId', eosId, 'tokensInMemory');
   for (const id of ids) if (id < 0 || id >= vocabSize) throw expected(`ids in [0, ${vocabSize})`, 'ids', id);
   return {
     length: ids.length,
     eosId,
     vocabSize,
     read(start, target) {
+      checkTarget(target);
       checkRange(start, target.length, ids.length);
       target.set(ids.subarray(start, start + target.length));
     },
@@ -58,6 +78,7 @@ class ShardedSplit implements TokenSource {
   }
 
   read(start: number, target: Int32Array): void {
+    checkTarget(target);
     checkRange(start, target.length, this.length);
     let at = 0;
     for (let i = this.#shardOf(start); at < target.length;) {
@@ -115,6 +136,7 @@ export class TokenDataset {
    * @throws GsaError INVALID_FILE naming the file that is truncated or changed, IO when one is missing or the system
    * refuses. */
   static open(folder: string, options: { verify?: boolean } = {}): TokenDataset {
+    checkOptions(options, ['verify'], 'TokenDataset.open');
     const dataset = new TokenDataset(folder, readIndex(folder));
     try {
       if (options.verify ?? true) for (const shard of dataset.#shards) shard.verify();
@@ -125,8 +147,10 @@ export class TokenDataset {
     return dataset;
   }
 
-  /** @throws GsaError USE_AFTER_DISPOSE after close(). */
+  /** @throws GsaError USE_AFTER_DISPOSE after close(), INVALID_ARGUMENT for another name. */
   split(name: SplitName): TokenSource {
+    if (name !== 'train' && name !== 'validation')
+      throw expected('"train" or "validation"', 'name', name, 'split');
     if (this.#closed)
       throw new GsaError('USE_AFTER_DISPOSE', `Expected open tokens of ${this.folder} but they were closed`);
     return this.#splits[name];

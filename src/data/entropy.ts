@@ -1,5 +1,5 @@
-import { GsaError } from '../native/errors.js';
-import type { TokenSource } from './dataset.js';
+import { GsaError, expected } from '../native/errors.js';
+import { checkSource, type TokenSource } from './dataset.js';
 
 const PIECE_TOKENS = 1 << 20;
 
@@ -25,8 +25,12 @@ export interface UnigramEntropy {
 }
 
 /** What a model without context could reach, for judging a validation loss (Shannon 1951: the first-order entropy F_1).
- * @throws GsaError INVALID_ARGUMENT when the validation text is empty. */
+ * @throws GsaError INVALID_ARGUMENT when the validation text is empty, or of another vocabulary. */
 export function unigramEntropy(train: TokenSource, validation: TokenSource): UnigramEntropy {
+  checkSource(train, 'train', 'unigramEntropy');
+  checkSource(validation, 'validation', 'unigramEntropy');
+  if (train.vocabSize !== validation.vocabSize)
+    throw expected(`${train.vocabSize} as in train`, 'the vocabSize of validation', validation.vocabSize);
   if (validation.length === 0)
     throw new GsaError('INVALID_ARGUMENT', 'Expected validation text for its entropy but there is none');
   const seen = countTokens(train);

@@ -12,7 +12,8 @@ const isText = (name: string) => ENDINGS.includes(extname(name).toLowerCase());
  * @throws GsaError INVALID_ARGUMENT for a file of another kind or when nothing is found, IO when the system refuses. */
 export function listTextFiles(paths: readonly string[]): string[] {
   const files: string[] = [];
-  for (const path of paths) {
+  if (!Array.isArray(paths)) throw expected('a list of files and folders', 'paths', paths);
+  for (const path of paths as readonly unknown[]) {
     if (typeof path !== 'string' || path === '')
       throw expected('the path of a file or folder', 'paths', path);
     const info = stat(path);

@@ -1,6 +1,6 @@
 /** Which documents are held out for validation. */
 import { createHash } from 'node:crypto';
-import { expected } from '../native/errors.js';
+import { checkOptions, expected } from '../native/errors.js';
 import { readDocuments, type ReadOptions } from './readers.js';
 
 export interface HeldOut {
@@ -11,8 +11,10 @@ export interface HeldOut {
 }
 
 /** @throws GsaError INVALID_ARGUMENT */
-export function checkHeldOut({ fraction, seed }: HeldOut): void {
-  if (!(fraction >= 0 && fraction <= 0.5))
+export function checkHeldOut(heldOut: HeldOut): void {
+  checkOptions(heldOut ?? null, ['fraction', 'seed'], 'heldOut');
+  const { fraction, seed } = heldOut;
+  if (typeof fraction !== 'number' || !(fraction >= 0 && fraction <= 0.5))
     throw expected('a number in [0, 0.5]', 'heldOut.fraction', fraction);
   if (!Number.isSafeInteger(seed) || seed < 0) throw expected('a non-negative integer', 'heldOut.seed', seed);
 }

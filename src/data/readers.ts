@@ -1,6 +1,6 @@
 /** Documents from .txt and .jsonl files, streamed. */
 import { extname } from 'node:path';
-import { GsaError, expected, show } from '../native/errors.js';
+import { GsaError, checkFunction, checkOptions, expected, show } from '../native/errors.js';
 import { listTextFiles } from './files.js';
 import { decodeBlock, invalidLine, lineBlocks, linesOf } from './lines.js';
 
@@ -36,7 +36,9 @@ export class DocumentReader implements AsyncIterable<Document> {
 
   /** @internal Use readDocuments(). */
   constructor(paths: readonly string[], options: ReadOptions) {
-    const { separator, textField } = options;
+    checkOptions(options, undefined, 'readDocuments');
+    const { separator, textField, onBytes } = options;
+    if (onBytes !== undefined) checkFunction(onBytes, 'onBytes', 'readDocuments');
     if (separator !== undefined && (typeof separator !== 'string' || separator === ''))
       throw expected('a string that is not empty', 'separator', separator);
     if (textField !== undefined && typeof textField !== 'string')

@@ -1,6 +1,6 @@
 /** Batches for training and validation, from a stream of packed tokens. */
-import { GsaError, expected, show } from '../native/errors.js';
-import type { TokenSource } from './dataset.js';
+import { GsaError, checkOptions, expected, show } from '../native/errors.js';
+import { checkSource, type TokenSource } from './dataset.js';
 import { Permutation } from './permutation.js';
 
 /** The label of a position that does not count; the ignoreIndex of the losses. */
@@ -58,11 +58,16 @@ export class BatchSampler {
 
   /** @throws GsaError INVALID_ARGUMENT for options out of range, or a stream shorter than one window. */
   constructor(source: TokenSource, options: BatchSamplerOptions) {
+    checkSource(source, 'source', 'BatchSampler');
+    const names = ['batch', 'seqLen', 'seed', 'rank', 'world', 'documents'];
+    checkOptions(options ?? null, names, 'BatchSampler');
     this.#options = { rank: 0, world: 1, documents: false, ...options };
     const { batch, seqLen, seed, rank, world } = this.#options;
     checkPositive(batch, 'batch');
     checkPositive(seqLen, 'seqLen');
     checkPositive(world, 'world');
+    if (!Number.isSafeInteger(batch * seqLen) || batch * seqLen >= 2 ** 31)
+      throw expected('fewer than 2^31 tokens', 'batch and seqLen', [batch, seqLen]);
     if (!Number.isInteger(rank) || rank < 0 || rank >= world)
       throw expected(`an integer in [0, ${world})`, 'rank', rank);
     if (!Number.isSafeInteger(seed) || seed < 0) throw expected('a non-negative integer', 'seed', seed);
@@ -171,10 +176,14 @@ export function* validationBatches(
   source: TokenSource,
   options: { batch: number; seqLen: number; limit?: number },
 ): Generator<Batch> {
+  checkSource(source, 'source', 'validationBatches');
+  checkOptions(options ?? null, undefined, 'validationBatches');
   const { batch, seqLen, limit = Number.MAX_SAFE_INTEGER } = options;
   checkPositive(batch, 'batch');
   checkPositive(seqLen, 'seqLen');
   checkPositive(limit, 'limit');
+  if (batch * seqLen >= 2 ** 31)
+    throw expected('fewer than 2^31 tokens', 'batch and seqLen', [batch, seqLen]);
   const labels = source.length - 1;
   if (labels < 1)
     throw new GsaError(

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, statSync, type Stats } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { removeStaleTemps, writeFileAtomic, writeFolderAtomic } from '../io/atomic.js';
 import { ioError } from '../io/files.js';
-import { GsaError, expected, show } from '../native/errors.js';
+import { GsaError, checkOptions, checkPath, expected, show } from '../native/errors.js';
 import { TokenDataset } from './dataset.js';
 import {
   INDEX_NAME,
@@ -17,7 +17,7 @@ import { checkHeldOut, heldOutLimit, rankOf, type HeldOut } from './held-out.js'
 import { readDocuments, type Document, type ReadOptions } from './readers.js';
 import { ShardWriter, tokenBytes } from './shard-file.js';
 import { changedSetting } from './source-files.js';
-import type { Tokenizer } from './tokenizer.js';
+import { Tokenizer } from './tokenizer.js';
 
 /** 256 or 512 MB a shard. */
 const SHARD_TOKENS = 2 ** 27;
@@ -49,6 +49,10 @@ export interface PackOptions extends Pick<ReadOptions, 'textField' | 'separator'
  * @throws GsaError INVALID_ARGUMENT for a tokenizer without such a token, text without documents, or a folder that holds
  * anything else; INVALID_FILE and IO as readDocuments(); ABORTED by the signal. `folder` is then as before. */
 export async function writeShards(folder: string, options: PackOptions): Promise<DatasetIndex> {
+  checkPath(folder, 'folder', 'writeShards');
+  checkOptions(options ?? null, undefined, 'writeShards');
+  if (!(options.tokenizer instanceof Tokenizer))
+    throw expected('a Tokenizer', 'tokenizer', options.tokenizer, 'writeShards');
   const { tokenizer, shardTokens = SHARD_TOKENS, heldOut = { fraction: 0, seed: 0 } } = options;
   checkHeldOut(heldOut);
   const { eosId } = tokenizer;

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Tokenizer as Library } from 'tokenizers';
-import { GsaError, expected, show } from '../native/errors.js';
+import { GsaError, checkOptions, checkPath, expected, show } from '../native/errors.js';
 import { ioError } from '../io/files.js';
 import { cutText } from './cut-text.js';
 import { parseTokenizerJson, type AddedToken, type TokenizerJson } from './tokenizer-json.js';
@@ -46,6 +46,10 @@ export class Tokenizer {
 
   /** @internal Use loadTokenizer() or parseTokenizer(). */
   constructor(json: string, path: string, folder: string | null, options: TokenizerOptions) {
+    checkOptions(options, ['eosToken', 'bosToken'], 'Tokenizer');
+    for (const [name, token] of Object.entries(options))
+      if (token !== undefined && typeof token !== 'string')
+        throw expected('the text of a token', name, token, 'Tokenizer');
     this.json = json;
     this.sha256 = createHash('sha256').update(json).digest('hex');
     this.#parts = parseTokenizerJson(json, path);
@@ -61,6 +65,7 @@ export class Tokenizer {
    * @param options.addSpecialTokens adds what the file's template puts around a text (for example the beginning token)
    * @throws GsaError INVALID_ARGUMENT unless `text` is a string; UNSUPPORTED when the vocabulary cannot spell it. */
   async encode(text: string, options: { addSpecialTokens?: boolean } = {}): Promise<Int32Array> {
+    checkOptions(options, ['addSpecialTokens'], 'encode');
     const [ids] = await this.encodeBatch([text]);
     if (!options.addSpecialTokens) return ids!;
     const { before, after } = this.#parts.template;
@@ -70,6 +75,7 @@ export class Tokenizer {
   /** The ids of many texts, on every core; the result for a text does not depend on its neighbours.
    * @throws GsaError as encode(). */
   async encodeBatch(texts: readonly string[]): Promise<Int32Array[]> {
+    if (!Array.isArray(texts)) throw expected('a list of texts', 'texts', texts);
     for (const text of texts) if (typeof text !== 'string') throw expected('a string', 'text', text);
     const pieces: string[] = [];
     const counts = texts.map((text) => {
@@ -215,6 +221,7 @@ function configuredToken(folder: string, kind: string): string | null {
  * @throws GsaError INVALID_FILE naming the file and what is malformed, IO when the system refuses, INVALID_ARGUMENT when
  * a token named in `options` is not in the vocabulary. */
 export function loadTokenizer(path: string, options: TokenizerOptions = {}): Tokenizer {
+  checkPath(path, 'path', 'loadTokenizer');
   let file = path;
   let json: string;
   try {
@@ -229,5 +236,7 @@ export function loadTokenizer(path: string, options: TokenizerOptions = {}): Tok
 /** A tokenizer from the content of a tokenizer.json.
  * @throws GsaError as loadTokenizer(). */
 export function parseTokenizer(json: string, options: TokenizerOptions = {}): Tokenizer {
+  if (typeof json !== 'string')
+    throw expected('the content of a tokenizer.json', 'json', json, 'parseTokenizer');
   return new Tokenizer(json, TOKENIZER_FILE, null, options);
 }

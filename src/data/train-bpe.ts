@@ -1,9 +1,9 @@
 /** Training a vocabulary on the user's text. The `tokenizers` package encodes with it but does not make it: its own train()
  * takes neither a vocabulary size nor special tokens, reads line by line and stops the event loop. */
 import { Worker } from 'node:worker_threads';
-import { GsaError, expected, type GsaErrorCode } from '../native/errors.js';
+import { GsaError, checkOptions, expected, type GsaErrorCode } from '../native/errors.js';
 import type { Learned } from './bpe.js';
-import type { HeldOut } from './held-out.js';
+import { checkHeldOut, type HeldOut } from './held-out.js';
 import type { ReadOptions } from './readers.js';
 
 export const END_OF_TEXT = '<|endoftext|>';
@@ -44,6 +44,9 @@ export type TrainBpeAnswer =
  * @throws GsaError INVALID_ARGUMENT for a vocabulary smaller than special tokens and bytes, INVALID_FILE and IO as
  * readDocuments(), ABORTED by the signal. */
 export async function trainBpe(paths: readonly string[], options: TrainBpeOptions): Promise<TrainedBpe> {
+  checkOptions(options ?? null, undefined, 'trainBpe');
+  if (!Array.isArray(paths) || !paths.every((path) => typeof path === 'string'))
+    throw expected('a list of files and folders', 'paths', paths, 'trainBpe');
   const specials = checkSpecials(options.specials ?? [END_OF_TEXT]);
   const { vocabSize, minCount = 2, signal } = options;
   const least = specials.length + 256;
@@ -55,6 +58,11 @@ export async function trainBpe(paths: readonly string[], options: TrainBpeOption
     );
   if (!Number.isInteger(minCount) || minCount < 1) throw expected('a positive integer', 'minCount', minCount);
   const { heldOut, textField, separator } = options;
+  if (heldOut !== undefined) checkHeldOut(heldOut);
+  for (const [name, value] of Object.entries({ textField, separator }))
+    if (value !== undefined && typeof value !== 'string') throw expected('a string', name, value, 'trainBpe');
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    throw expected('an AbortSignal', 'signal', signal, 'trainBpe');
   const job: TrainBpeJob = {
     paths,
     specials,

@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { GSAForCausalLM, ModelState } from '../models/index.js';
-import { expected } from '../native/errors.js';
+import { GSAForCausalLM, type ModelState } from '../models/index.js';
+import { checkFunction, checkOptions, expected } from '../native/errors.js';
 import { argmax, reshape } from '../ops/index.js';
 import { noGrad } from '../tensor/recorder.js';
 import { scope } from '../tensor/scope.js';
@@ -33,12 +33,15 @@ export interface Generation {
 }
 
 function checkPrompts(model: GSAForCausalLM, prompts: readonly (readonly number[])[]): void {
-  if (prompts.length === 0) throw expected('at least one prompt', 'prompts', prompts, 'generate');
+  if (!(model instanceof GSAForCausalLM)) throw expected('a GSAForCausalLM', 'model', model, 'generate');
+  if (!Array.isArray(prompts) || prompts.length === 0)
+    throw expected('at least one prompt', 'prompts', prompts, 'generate');
   const { vocab_size: V } = model.config;
   for (const prompt of prompts) {
-    if (prompt.length === 0) throw expected('at least one token', 'a prompt', prompt, 'generate');
-    const wrong = prompt.find((id) => !Number.isInteger(id) || id < 0 || id >= V);
-    if (wrong !== undefined) throw expected(`token ids below ${V}`, 'a prompt', wrong, 'generate');
+    if (!Array.isArray(prompt) || prompt.length === 0)
+      throw expected('at least one token', 'a prompt', prompt, 'generate');
+    const wrong = prompt.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= V);
+    if (wrong >= 0) throw expected(`token ids below ${V}`, 'a prompt', prompt[wrong], 'generate');
   }
 }
 
@@ -113,10 +116,14 @@ export async function generate(
   options: GenerateOptions = {},
 ): Promise<Generation[]> {
   checkPrompts(model, prompts);
+  checkOptions(options, undefined, 'generate');
   const sampling = checkSampling(options);
   const { maxTokens = 128, stopTokens = eosOf(model), signal, onToken } = options;
   if (!Number.isSafeInteger(maxTokens) || maxTokens < 1)
     throw expected('an integer of at least 1', 'maxTokens', maxTokens, 'generate');
+  if (!Array.isArray(stopTokens) || !stopTokens.every((id) => Number.isInteger(id)))
+    throw expected('a list of token ids', 'stopTokens', stopTokens, 'generate');
+  if (onToken !== undefined) checkFunction(onToken, 'onToken', 'generate');
   const results: Generation[] = prompts.map(() => ({ tokens: [], finishReason: 'length' }));
   const last = prompts.map((prompt) => prompt.at(-1)!);
   const open = new Set(prompts.keys());

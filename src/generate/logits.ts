@@ -1,6 +1,6 @@
 import { openSafetensors, writeSafetensors, type SafetensorsEntry } from '../io/safetensors.js';
-import type { GSAForCausalLM } from '../models/index.js';
-import { GsaError } from '../native/errors.js';
+import { GSAForCausalLM } from '../models/index.js';
+import { GsaError, checkPath, expected } from '../native/errors.js';
 import { noGrad } from '../tensor/recorder.js';
 import { scope } from '../tensor/scope.js';
 import { shapeText } from '../tensor/shape.js';
@@ -46,7 +46,9 @@ function readIds(path: string, vocabulary: number): { ids: Int32Array; shape: re
  * @param outPath is written whole or not at all
  * @throws GsaError INVALID_FILE for a file without such ids, IO, OUT_OF_MEMORY */
 export function writeLogits(model: GSAForCausalLM, idsPath: string, outPath: string): LogitsResult {
-  const { ids, shape } = readIds(idsPath, model.config.vocab_size);
+  if (!(model instanceof GSAForCausalLM)) throw expected('a GSAForCausalLM', 'model', model, 'writeLogits');
+  checkPath(outPath, 'outPath', 'writeLogits');
+  const { ids, shape } = readIds(checkPath(idsPath, 'idsPath', 'writeLogits'), model.config.vocab_size);
   const T = shape[1]!;
   const { values, loss } = noGrad(() =>
     scope(() => {

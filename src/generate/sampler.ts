@@ -1,4 +1,4 @@
-import { GsaError, expected } from '../native/errors.js';
+import { GsaError, checkOptions, expected } from '../native/errors.js';
 
 /** How the next token is drawn from the logits. */
 export interface SamplingOptions {
@@ -24,12 +24,14 @@ export interface Sampling {
 
 /** Fills in defaults. @throws GsaError INVALID_ARGUMENT */
 export function checkSampling(options: SamplingOptions): Sampling {
+  checkOptions(options, undefined, 'generate');
   const { greedy = false, temperature = 1, topK = Number.MAX_SAFE_INTEGER, topP = 1, seed = 0 } = options;
   if (!Number.isFinite(temperature) || temperature <= 0)
     throw expected('a number above 0 (or greedy: true)', 'temperature', temperature, 'generate');
   if (!Number.isSafeInteger(topK) || topK < 1)
     throw expected('an integer of at least 1', 'topK', topK, 'generate');
-  if (!(topP > 0 && topP <= 1)) throw expected('a number in (0, 1]', 'topP', topP, 'generate');
+  if (typeof topP !== 'number' || !(topP > 0 && topP <= 1))
+    throw expected('a number in (0, 1]', 'topP', topP, 'generate');
   if (!Number.isSafeInteger(seed) || seed < 0)
     throw expected('a non-negative integer', 'seed', seed, 'generate');
   return { greedy, temperature, topK, topP, seed };

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { loadTokenizer, TOKENIZER_FILE, type Tokenizer } from '../data/tokenizer.js';
+import { loadTokenizer, TOKENIZER_FILE, Tokenizer } from '../data/tokenizer.js';
 import { GSAForCausalLM, type ModelOptions } from '../models/index.js';
-import { GsaError } from '../native/errors.js';
+import { GsaError, checkFunction, checkOptions, checkPath, expected } from '../native/errors.js';
 import { generate, type GenerateOptions, type Generation } from './generate.js';
 
 export interface TextGeneration extends Generation {
@@ -74,6 +74,12 @@ export async function generateText(
   prompts: readonly string[],
   options: GenerateTextOptions = {},
 ): Promise<TextGeneration[]> {
+  if (!(tokenizer instanceof Tokenizer))
+    throw expected('a Tokenizer', 'tokenizer', tokenizer, 'generateText');
+  if (!(model instanceof GSAForCausalLM)) throw expected('a GSAForCausalLM', 'model', model, 'generateText');
+  if (!Array.isArray(prompts)) throw expected('a list of texts', 'prompts', prompts, 'generateText');
+  checkOptions(options, undefined, 'generateText');
+  if (options.onText !== undefined) checkFunction(options.onText, 'onText', 'generateText');
   const { onText, ...rest } = options;
   const ids: number[][] = [];
   for (const prompt of prompts) ids.push(await promptIds(tokenizer, prompt));
@@ -108,6 +114,7 @@ export function loadForGeneration(
   folder: string,
   options: ModelOptions = {},
 ): { model: GSAForCausalLM; tokenizer: Tokenizer } {
+  checkPath(folder, 'folder', 'loadForGeneration');
   const file = join(folder, TOKENIZER_FILE);
   if (!existsSync(file))
     throw new GsaError(

@@ -12,7 +12,7 @@ import {
   rmSync,
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { GsaError } from '../native/errors.js';
+import { GsaError, checkPath } from '../native/errors.js';
 import { ioError, writeFully } from './files.js';
 
 /** ".NAME.PID-RANDOM.tmp" is being written by process PID; "….old" is what a folder held before its replacement. */
@@ -100,7 +100,7 @@ export async function writeFolderAtomic(
   path: string,
   fill: (folder: string) => void | Promise<void>,
 ): Promise<void> {
-  const target = resolve(path);
+  const target = resolve(checkPath(path, 'the folder to write'));
   const temp = beside(target, 'tmp');
   try {
     mkdirSync(temp, { recursive: true });

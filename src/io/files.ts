@@ -1,13 +1,17 @@
 import { closeSync, fstatSync, openSync, readSync, statSync, writeSync } from 'node:fs';
-import { GsaError } from '../native/errors.js';
+import { GsaError, expected } from '../native/errors.js';
 
 /** One readSync or writeSync never moves more than this: the system calls stop at 2 GiB, and a smaller piece keeps the
  * kernel from copying through more memory than it needs. */
 const PIECE_BYTES = 64 * 1024 * 1024;
 
-/** Turns an error of the operating system into GsaError IO that names the file; a GsaError passes unchanged. */
+/** Turns an error of the operating system into GsaError IO that names the file; a GsaError passes unchanged. What cannot be
+ * a path (a number, a string with a zero) is INVALID_ARGUMENT. */
 export function ioError(error: unknown, action: string, path: string): GsaError {
   if (error instanceof GsaError) return error;
+  const { code } = error as { code?: unknown };
+  if (code === 'ERR_INVALID_ARG_TYPE' || code === 'ERR_INVALID_ARG_VALUE')
+    return expected('a path', `what to ${action}`, path);
   const reason = error instanceof Error ? error.message : String(error);
   return new GsaError('IO', `Expected to ${action} ${path} but the system refused: ${reason}`, {
     cause: error,

@@ -1,6 +1,6 @@
 /** Writing safetensors files: deterministic, aligned, atomic, one tensor in memory at a time. */
 import { endianness } from 'node:os';
-import { GsaError, expected, show } from '../native/errors.js';
+import { GsaError, checkOptions, checkPath, expected, show } from '../native/errors.js';
 import { DTYPES, checkDType, type DType, type HostArray } from '../tensor/dtype.js';
 import { writeFileAtomic } from './atomic.js';
 import { MAX_HEADER_BYTES, STORED } from './safetensors-header.js';
@@ -31,6 +31,8 @@ export function writeSafetensors(
 ): void {
   if (endianness() !== 'LE')
     throw new GsaError('UNSUPPORTED', 'Expected a little-endian machine for safetensors files');
+  checkPath(path, 'the file to write', 'safetensors');
+  checkOptions(metadata, undefined, 'safetensors');
   const placed = placeEntries(entries);
   const header = encodeHeader(placed, metadata);
   writeFileAtomic(path, (write) => {
@@ -42,7 +44,10 @@ export function writeSafetensors(
 function placeEntries(entries: Iterable<SafetensorsEntry>): Placed[] {
   const names = new Set<string>();
   const placed: Placed[] = [];
+  if (typeof (entries as unknown[] | null)?.[Symbol.iterator] !== 'function')
+    throw expected('a list of tensors', 'entries', entries, 'safetensors');
   for (const entry of entries) {
+    checkOptions(entry ?? null, undefined, 'safetensors');
     const { name, shape } = entry;
     if (
       typeof name !== 'string' ||
@@ -58,6 +63,8 @@ function placeEntries(entries: Iterable<SafetensorsEntry>): Placed[] {
       );
     names.add(name);
     checkDType(entry.dtype, `the dtype of tensor ${show(name)}`);
+    if (!Array.isArray(shape))
+      throw expected('non-negative integers', `the shape of tensor ${show(name)}`, shape, 'safetensors');
     let size = 1;
     for (const extent of shape) size *= Number.isSafeInteger(extent) && extent >= 0 ? extent : Number.NaN;
     if (!Number.isSafeInteger(size * DTYPES[entry.dtype].bytes))

@@ -2,7 +2,7 @@
 // have it at this value only"), which no schema expresses, and the command line should not pay for loading one.
 import { readFileSync } from 'node:fs';
 import { ioError } from '../io/files.js';
-import { GsaError, show } from '../native/errors.js';
+import { GsaError, expected, show } from '../native/errors.js';
 import { closest } from '../native/suggest.js';
 import { FIXED_KEYS, METADATA_KEYS } from './config_keys.js';
 
@@ -93,7 +93,11 @@ const FIELDS: { readonly [K in keyof GSAConfig]: Field } = {
   model_type: only(['gsa'], 'this package runs no other model'),
   vocab_size: count(32000),
   hidden_size: count(2048),
-  num_hidden_layers: count(24),
+  num_hidden_layers: {
+    default: 24,
+    what: 'an integer from 1 to 10000',
+    accept: (v) => isInt(v) && v > 0 && v <= 10000,
+  },
   num_heads: count(4),
   num_kv_heads: countOrNull(null),
   num_slots: countOrNull(64),
@@ -132,8 +136,9 @@ export const GSA_CONFIG_KEYS: readonly string[] = Object.keys(FIELDS);
  * or refused by name.
  * @throws GsaError INVALID_CONFIG that lists every problem, with a suggestion for a misspelt key */
 export function parseGsaConfig(json: unknown): GSAConfig {
-  if (json === null || typeof json !== 'object' || Array.isArray(json))
-    throw invalid([`Expected an object for the model configuration but received ${show(json)}`]);
+  // A Map, say, has no keys of its own: every default would be taken.
+  const plain = json && [Object.prototype, null].includes(Object.getPrototypeOf(json) as null);
+  if (!plain) throw invalid([`Expected an object for the model configuration but received ${show(json)}`]);
   const given = json as Record<string, unknown>;
   const problems: string[] = [];
   const values: Record<string, unknown> = {};
@@ -152,6 +157,7 @@ export function parseGsaConfig(json: unknown): GSAConfig {
   if (problems.length > 0) throw invalid(problems);
   const config = withDerived(values as unknown as GSAConfig);
   checkWidths(config);
+  parsed.add(config);
   return Object.freeze(config);
 }
 
@@ -199,6 +205,14 @@ function withDerived(raw: Raw): GSAConfig {
   };
 }
 
+const parsed = new WeakSet<GSAConfig>();
+
+/** `config`, where parseGsaConfig gave it; anything else is checked and filled in as there.
+ * @throws GsaError INVALID_CONFIG */
+export function checkedConfig(config: GSAConfig): GSAConfig {
+  return parsed.has(config) ? config : parseGsaConfig(config);
+}
+
 /** Widths that follow from a configuration. */
 export interface GsaWidths {
   /** Of one head's keys and values. */
@@ -212,7 +226,12 @@ export interface GsaWidths {
   readonly gate: number;
 }
 
+/** The widths of all tensors of a layer. @throws GsaError INVALID_CONFIG */
 export function gsaWidths(config: GSAConfig): GsaWidths {
+  return widthsOf(checkedConfig(config));
+}
+
+function widthsOf(config: GSAConfig): GsaWidths {
   const query = Math.trunc(config.hidden_size * config.expand_k);
   const output = Math.trunc(config.hidden_size * config.expand_v);
   const K = Math.trunc(query / config.num_heads);
@@ -223,7 +242,7 @@ export function gsaWidths(config: GSAConfig): GsaWidths {
 
 function checkWidths(config: GSAConfig): void {
   const { num_heads, num_kv_heads, hidden_size } = config;
-  const { query, output } = gsaWidths(config);
+  const { query, output } = widthsOf(config);
   const problems: string[] = [];
   if (num_heads % num_kv_heads !== 0)
     problems.push(
@@ -247,9 +266,11 @@ function checkWidths(config: GSAConfig): void {
 /** The configuration in the form of Hugging Face's config.json, readable by flash-linear-attention and by
  * parseGsaConfig. `dtype` is that of the stored weights. */
 export function toHuggingFace(config: GSAConfig, dtype: 'float32' | 'bfloat16'): Record<string, unknown> {
+  if (dtype !== 'float32' && dtype !== 'bfloat16')
+    throw expected('float32 or bfloat16', 'dtype', dtype, 'toHuggingFace');
   return {
     architectures: ['GSAForCausalLM'],
-    ...config,
+    ...checkedConfig(config),
     torch_dtype: dtype,
     attn: null,
     clamp_max: null,

@@ -1,7 +1,8 @@
 import { join } from 'node:path';
-import { GsaError, expected, show } from '../native/errors.js';
+import { GsaError, checkOptions, checkPath, expected, show } from '../native/errors.js';
 import { Module, type Parts } from '../nn/index.js';
 import { countLabels, linear, linearCrossEntropy, narrow } from '../ops/index.js';
+import { checkFlag, checkOptional } from '../ops/check.js';
 import { type Device, device as deviceOf } from '../tensor/device.js';
 import { checkDType, FLOAT8_MULTIPLE, MATMUL_MODES, type MatmulMode } from '../tensor/dtype.js';
 import { scope } from '../tensor/scope.js';
@@ -32,6 +33,9 @@ export interface ForwardOptions {
   /** Return the state after the last token also when none was given. */
   outputState?: boolean;
 }
+
+const MODEL_OPTIONS = ['device', 'dtype', 'matmul'] as const;
+const FORWARD_OPTIONS = ['cuSeqlens', 'state', 'outputState'] as const;
 
 /** A gated slot attention language model (arXiv 2409.07146) with the parameters of Hugging Face's model_type `gsa`. */
 export class GSAForCausalLM extends Module {
@@ -68,6 +72,7 @@ export class GSAForCausalLM extends Module {
    * @throws GsaError INVALID_CONFIG, OUT_OF_MEMORY */
   static create(config: GSAConfig | object, options: ModelOptions & { seed?: number } = {}): GSAForCausalLM {
     const checked = parseGsaConfig(config);
+    checkOptions(options, [...MODEL_OPTIONS, 'seed'], 'create');
     const { seed = 0 } = options;
     if (!Number.isSafeInteger(seed) || seed < 0)
       throw expected('an integer of at least 0', 'seed', seed, 'create');
@@ -90,6 +95,8 @@ export class GSAForCausalLM extends Module {
    * F16 are converted to `dtype`.
    * @throws GsaError INVALID_CONFIG; INVALID_FILE that names each tensor missing, unexpected or of another shape; IO */
   static load(folder: string, options: ModelOptions = {}): GSAForCausalLM {
+    checkPath(folder, 'folder', 'load');
+    checkOptions(options, MODEL_OPTIONS, 'load');
     const config = readGsaConfig(join(folder, CONFIG_FILE));
     const { device, dtype, matmul } = modelOptions(options, config);
     const weights = loadWeights(folder, config, { device, dtype });
@@ -97,8 +104,10 @@ export class GSAForCausalLM extends Module {
   }
 
   /** Writes config.json and model.safetensors, loadable here and by flash-linear-attention. `dtype` is that of the file.
-   * @throws GsaError IO */
+   * @throws GsaError INVALID_ARGUMENT, IO */
   save(folder: string, options: { dtype?: WeightDType } = {}): void {
+    checkPath(folder, 'folder', 'save');
+    checkOptions(options, ['dtype'], 'save');
     saveWeights(folder, this.config, this.namedParameters(), weightDType(options.dtype ?? this.dtype));
   }
 
@@ -115,8 +124,11 @@ export class GSAForCausalLM extends Module {
    * @throws GsaError INVALID_ARGUMENT */
   forward(ids: Tensor, options: ForwardOptions = {}): { hidden: Tensor; state?: ModelState } {
     const [B, T] = this.#checkIds(ids);
+    checkOptions(options, FORWARD_OPTIONS, 'forward');
     const { cuSeqlens, outputState = false } = options;
-    const sequences = cuSeqlens ? cuSeqlens.size - 1 : B;
+    checkFlag('forward', 'outputState', outputState);
+    const offsets = checkOptional('forward', 'cuSeqlens', cuSeqlens, { ndim: 1, dtype: 'int32' });
+    const sequences = offsets ? offsets.size - 1 : B;
     const before =
       options.state == null ? null : checkState(options.state, this.config, sequences, 'forward');
     const wanted = outputState || before !== null;
@@ -137,7 +149,9 @@ export class GSAForCausalLM extends Module {
     ids: Tensor,
     options: ForwardOptions & { lastOnly?: boolean } = {},
   ): { logits: Tensor; state?: ModelState } {
+    checkOptions(options, [...FORWARD_OPTIONS, 'lastOnly'], 'logits');
     const { lastOnly = false, ...rest } = options;
+    checkFlag('logits', 'lastOnly', lastOnly);
     let state: ModelState | undefined;
     try {
       const logits = scope(() => {
@@ -166,7 +180,10 @@ export class GSAForCausalLM extends Module {
     if (!(labels instanceof Tensor)) throw expected('a Tensor', 'labels', labels, 'loss');
     if (!sameShape(labels.shape, ids.shape))
       throw expected(`shape ${shapeText(ids.shape)}`, 'labels', labels.shape, 'loss');
+    checkOptions(options, ['cuSeqlens', 'tokens'], 'loss');
     const { cuSeqlens, tokens = countLabels(labels) } = options;
+    if (!Number.isSafeInteger(tokens) || tokens < 0)
+      throw expected('an integer of at least 0', 'tokens', tokens, 'loss');
     const loss = scope(() => {
       const { hidden } = this.forward(ids, { cuSeqlens });
       return linearCrossEntropy(hidden, this.#head, labels);

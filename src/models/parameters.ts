@@ -1,6 +1,7 @@
+import { checkOptions, expected } from '../native/errors.js';
 import type { BackendName } from '../native/types.js';
 import { lossChunkRows } from '../ops/cross_entropy.js';
-import { gsaWidths, type GSAConfig } from './config.js';
+import { checkedConfig, gsaWidths, type GSAConfig } from './config.js';
 
 export type ModelPart = 'embeddings' | 'attention' | 'feedForward' | 'norms' | 'head';
 
@@ -19,8 +20,10 @@ export function parameterDType<D extends string>({ part }: ParameterSpec, dtype:
   return part === 'norms' ? 'float32' : dtype;
 }
 
-/** Every parameter of the model that `config` describes, in checkpoint order; nothing is allocated. */
-export function parameterSpecs(config: GSAConfig): ParameterSpec[] {
+/** Every parameter of the model that `config` describes, in checkpoint order; nothing is allocated.
+ * @throws GsaError INVALID_CONFIG */
+export function parameterSpecs(given: GSAConfig): ParameterSpec[] {
+  const config = checkedConfig(given);
   const D = config.hidden_size;
   const specs: ParameterSpec[] = [
     { name: 'model.embeddings.weight', shape: [config.vocab_size, D], init: 'normal', part: 'embeddings' },
@@ -63,12 +66,12 @@ function size(shape: readonly number[]): number {
   return shape.reduce((n, extent) => n * extent, 1);
 }
 
-/** The number of parameters; tied embeddings count once. Allocates nothing. */
+/** The number of parameters; tied embeddings count once. Allocates nothing. @throws GsaError INVALID_CONFIG */
 export function parameterCount(config: GSAConfig): number {
   return parameterSpecs(config).reduce((n, spec) => n + size(spec.shape), 0);
 }
 
-/** The same by part of the model. */
+/** The same by part of the model. @throws GsaError INVALID_CONFIG */
 export function parameterBreakdown(config: GSAConfig): Record<ModelPart, number> {
   const parts = { embeddings: 0, attention: 0, feedForward: 0, norms: 0, head: 0 };
   for (const spec of parameterSpecs(config)) parts[spec.part] += size(spec.shape);
@@ -91,12 +94,22 @@ export interface TrainingMemory {
 }
 
 /** Memory for one training step on `batch` sequences of `seqLen` tokens, by counting what each op saves. An estimate:
- * allocators round up, and kernels have scratch space of their own. Allocates nothing. */
+ * allocators round up, and kernels have scratch space of their own. Allocates nothing.
+ * @throws GsaError INVALID_CONFIG, INVALID_ARGUMENT */
 export function trainingMemory(
-  config: GSAConfig,
+  given: GSAConfig,
   options: { batch: number; seqLen: number; dtype?: 'float32' | 'bfloat16'; backend?: BackendName },
 ): TrainingMemory {
+  const config = checkedConfig(given);
+  checkOptions(options ?? null, ['batch', 'seqLen', 'dtype', 'backend'], 'trainingMemory');
   const { batch, seqLen, dtype = 'float32', backend = 'cpu' } = options;
+  for (const [name, value] of Object.entries({ batch, seqLen }))
+    if (!Number.isSafeInteger(value) || value < 1)
+      throw expected('an integer above 0', name, value, 'trainingMemory');
+  if (dtype !== 'float32' && dtype !== 'bfloat16')
+    throw expected('float32 or bfloat16', 'dtype', dtype, 'trainingMemory');
+  if (backend !== 'cpu' && backend !== 'cuda')
+    throw expected('cpu or cuda', 'backend', backend, 'trainingMemory');
   const bytes = dtype === 'bfloat16' ? 2 : 4;
   const n = parameterCount(config);
   const rows = batch * seqLen;

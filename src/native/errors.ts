@@ -42,6 +42,35 @@ export function expected(what: string, name: string, received: unknown, op?: str
   });
 }
 
+/** Options are an object, or absent: a device's name in their place, say, would otherwise go unheard.
+ * @throws GsaError INVALID_ARGUMENT for anything else, and with `names` for an option that is none of these. */
+export function checkOptions(value: unknown, names?: readonly string[], op?: string): void {
+  if (value === undefined) return;
+  if (value === null || typeof value !== 'object' || Array.isArray(value) || ArrayBuffer.isView(value))
+    throw expected('an object of named options', 'the options', value, op);
+  if (names)
+    for (const name of Object.keys(value))
+      if (!names.includes(name))
+        throw new GsaError(
+          'INVALID_ARGUMENT',
+          `Expected options named ${names.join(', ')} but received ${show(name)}`,
+          { op },
+        );
+}
+
+/** A path as the system takes it; an empty one would mean the current folder to some calls and nothing to others.
+ * @throws GsaError INVALID_ARGUMENT */
+export function checkPath(value: unknown, name: string, op?: string): string {
+  if (typeof value !== 'string' || value === '' || value.includes('\0'))
+    throw expected('the path of a file or folder', name, value, op);
+  return value;
+}
+
+/** @throws GsaError INVALID_ARGUMENT for anything but a function. */
+export function checkFunction(value: unknown, name: string, op?: string): void {
+  if (typeof value !== 'function') throw expected('a function', name, value, op);
+}
+
 /** A short, single-line description of any value, for messages. */
 export function show(value: unknown): string {
   if (typeof value === 'string')

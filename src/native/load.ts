@@ -28,15 +28,17 @@ const CODES = [
   'INTERNAL',
 ];
 
-/** What the addon threw, as a GsaError where it has a code. */
+/** What the addon threw, as a GsaError: where it has no code it is a TypeError or RangeError about an argument. */
 function typedError(error: unknown): unknown {
   const { code, op, message } = error as Error & { code?: unknown; op?: string };
-  return typeof code === 'string' && CODES.includes(code)
-    ? new GsaError(code as GsaErrorCode, message, { op, cause: error })
+  if (typeof code === 'string' && CODES.includes(code))
+    return new GsaError(code as GsaErrorCode, message, { op, cause: error });
+  return error instanceof TypeError || error instanceof RangeError
+    ? new GsaError('INVALID_ARGUMENT', message, { cause: error })
     : error;
 }
 
-/** Every function of the addon, with its coded errors (also those of promises) turned into GsaError. */
+/** Every function of the addon, with its errors (also those of promises) turned into GsaError. */
 function typed(raw: NativeAddon): NativeAddon {
   const wrapped: Record<string, unknown> = { abiVersion: raw.abiVersion };
   for (const [name, fn] of Object.entries(raw)) {

@@ -1,4 +1,6 @@
 import { gsaChunk, gsaGate, gsaInputs, gsaLayer, gsaRecurrent, reshape, silu } from '../ops/index.js';
+import { checkOptions } from '../native/errors.js';
+import { checkTensor } from '../ops/check.js';
 import { recording } from '../tensor/recorder.js';
 import type { Tensor } from '../tensor/tensor.js';
 import type { JoinedLinear, Linear, RMSNorm, ShortConvolution } from './layers.js';
@@ -75,6 +77,8 @@ export class GatedSlotAttention extends Module {
   /** x [B, T, D] -> y [B, T, D].
    * @throws GsaError INVALID_ARGUMENT */
   forward(x: Tensor, options: GsaLayerOptions = {}): { y: Tensor; state?: GsaLayerState } {
+    checkTensor('GatedSlotAttention', 'x', x, { ndim: 3 });
+    checkOptions(options, ['cuSeqlens', 'state', 'outputState'], 'GatedSlotAttention');
     const { HQ, V } = this.heads;
     const { convs, gNorm, oProj } = this.layers;
     const [B, T] = x.shape as [number, number];

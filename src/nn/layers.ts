@@ -1,4 +1,4 @@
-import { expected } from '../native/errors.js';
+import { checkOptions, expected } from '../native/errors.js';
 import {
   embedding,
   linear,
@@ -10,20 +10,29 @@ import {
   swigluHalves,
   type RmsNormOptions,
 } from '../ops/index.js';
-import type { MatmulMode } from '../tensor/dtype.js';
+import { checkFlag, checkNumber, checkOptional, checkTensor } from '../ops/check.js';
+import { MATMUL_MODES, type MatmulMode } from '../tensor/dtype.js';
 import { exec } from '../tensor/exec.js';
 import { recording } from '../tensor/recorder.js';
 import { keep } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
 import { Module, type Parts } from './module.js';
 
+function checkMode(matmul: unknown, op: string): void {
+  if (!(MATMUL_MODES as readonly unknown[]).includes(matmul))
+    throw expected(`one of ${MATMUL_MODES.join(', ')}`, 'matmul', matmul, op);
+}
+
 /** y = x Wᵀ, weight [out, in], no bias. */
 export class Linear extends Module {
+  /** @throws GsaError INVALID_ARGUMENT */
   constructor(
     readonly weight: Tensor,
     readonly matmul: MatmulMode = 'dtype',
   ) {
     super();
+    checkTensor('Linear', 'weight', weight, { ndim: 2 });
+    checkMode(matmul, 'Linear');
   }
 
   protected parts(): Parts {
@@ -51,12 +60,15 @@ export class JoinedLinear<Name extends string = string> extends Module {
     readonly matmul: MatmulMode = 'dtype',
   ) {
     super();
+    checkMode(matmul, 'JoinedLinear');
+    checkOptions(weights ?? null, undefined, 'JoinedLinear');
     const given = Object.entries(weights) as [Name, Tensor][];
-    const { dtype, device, shape } = given[0]![1];
-    const [, width] = shape as [number, number];
+    const first = given[0]?.[1];
+    if (!first) throw expected('at least one weight', 'weights', weights, 'JoinedLinear');
+    const [, width] = checkTensor('JoinedLinear', given[0]![0], first, { ndim: 2 }).shape as [number, number];
+    const { dtype, device } = first;
     for (const [name, weight] of given)
-      if (weight.shape[1] !== width || weight.dtype !== dtype || weight.device !== device)
-        throw expected(`${dtype} of width ${width} on ${device}`, name, String(weight), 'JoinedLinear');
+      checkTensor('JoinedLinear', name, weight, { shape: [null, width], dtype, device });
     const total = given.reduce((sum, [, weight]) => sum + weight.shape[0]!, 0);
     this.#whole = keep(Tensor.empty([total, width], { dtype, device }));
     let start = 0;
@@ -92,8 +104,10 @@ export class JoinedLinear<Name extends string = string> extends Module {
 
 /** Rows of weight [vocabulary, D]. */
 export class Embedding extends Module {
+  /** @throws GsaError INVALID_ARGUMENT */
   constructor(readonly weight: Tensor) {
     super();
+    checkTensor('Embedding', 'weight', weight, { ndim: 2 });
   }
 
   protected parts(): Parts {
@@ -110,11 +124,17 @@ export class Embedding extends Module {
 export class RMSNorm extends Module {
   readonly #options: RmsNormOptions;
 
+  /** @throws GsaError INVALID_ARGUMENT */
   constructor(
     readonly weight: Tensor | null,
     options: RmsNormOptions = {},
   ) {
     super();
+    checkOptional('RMSNorm', 'weight', weight, { ndim: 1, dtype: 'float32' });
+    checkOptions(options, ['eps', 'silu', 'noteAbsMax'], 'RMSNorm');
+    const { eps = 1e-6, silu = false } = options;
+    checkNumber('RMSNorm', 'eps', eps, 'a number above 0', (n) => n > 0);
+    checkFlag('RMSNorm', 'silu', silu);
     this.#options = { ...options };
   }
 
@@ -137,8 +157,10 @@ export class RMSNorm extends Module {
 
 /** Causal depthwise convolution along T with silu; weight [D, 1, W], as checkpoints store it. */
 export class ShortConvolution extends Module {
+  /** @throws GsaError INVALID_ARGUMENT */
   constructor(readonly weight: Tensor) {
     super();
+    checkTensor('ShortConvolution', 'weight', weight, { shape: [null, 1, null] });
   }
 
   protected parts(): Parts {
@@ -151,6 +173,7 @@ export class ShortConvolution extends Module {
     x: Tensor,
     options: { state?: Tensor | null; cuSeqlens?: Tensor | null; outputState?: boolean } = {},
   ): { y: Tensor; state?: Tensor } {
+    checkOptions(options, ['state', 'cuSeqlens', 'outputState'], 'shortConv');
     const [channels, , taps] = this.weight.shape as [number, number, number];
     using weight = reshape(this.weight, [channels, taps]);
     return shortConv(x, weight, { silu: true, ...options });

@@ -1,3 +1,4 @@
+import { expected } from '../native/errors.js';
 import type { Tensor } from '../tensor/tensor.js';
 
 /** What a module is made of, under the names that checkpoints use. */
@@ -12,6 +13,7 @@ export abstract class Module {
   /** Every parameter with its dotted name, for example "layers.0.attn.q_proj.weight". A parameter that is used twice
    * (tied embeddings) comes once. */
   namedParameters(prefix = ''): [name: string, parameter: Tensor][] {
+    if (typeof prefix !== 'string') throw expected('a string', 'prefix', prefix, 'namedParameters');
     const found: [string, Tensor][] = [];
     for (const [name, part] of Object.entries(this.parts())) {
       const path = prefix + name;

@@ -1,3 +1,4 @@
+import { checkOptions } from '../native/errors.js';
 import { exec } from '../tensor/exec.js';
 import { record } from '../tensor/recorder.js';
 import { Tensor } from '../tensor/tensor.js';
@@ -37,6 +38,7 @@ export function swiglu(gate: Tensor, up: Tensor): Tensor {
  * matrices gives them. x [..., 2 I] -> [..., I]. `noteAbsMax`: for 8-bit products before and after it.
  * @throws GsaError INVALID_ARGUMENT */
 export function swigluHalves(x: Tensor, options: { noteAbsMax?: boolean } = {}): Tensor {
+  checkOptions(options, ['noteAbsMax'], 'swigluHalves');
   const { noteAbsMax = false } = options;
   checkTensor('swigluHalves', 'x', x);
   const width = (x.shape.at(-1) ?? 1) / 2;

@@ -1,4 +1,4 @@
-import { GsaError, expected, show } from '../native/errors.js';
+import { GsaError, checkOptions, expected } from '../native/errors.js';
 import type { Device } from '../tensor/device.js';
 import { DTYPES, type DType } from '../tensor/dtype.js';
 import { sameShape, shapeText } from '../tensor/shape.js';
@@ -109,16 +109,15 @@ export function checkNumber(
   return value;
 }
 
+/** @throws GsaError INVALID_ARGUMENT unless `value` is true or false: "false" would be true. */
+export function checkFlag(op: string, name: string, value: unknown): void {
+  if (typeof value !== 'boolean') throw expected('true or false', name, value, op);
+}
+
 /** Named arguments in one object, for ops with many.
  * @throws GsaError INVALID_ARGUMENT for something else, or for a name that the op does not have. */
-export function checkOptions(op: string, value: unknown, names: readonly string[]): void {
-  if (value === null || typeof value !== 'object' || Array.isArray(value))
-    throw expected('an object of named arguments', 'the arguments', value, op);
-  for (const name of Object.keys(value))
-    if (!names.includes(name))
-      throw new GsaError('INVALID_ARGUMENT', `Expected ${names.join(', ')} but received ${show(name)}`, {
-        op,
-      });
+export function checkArguments(op: string, value: unknown, names: readonly string[]): void {
+  checkOptions(value ?? null, names, op);
 }
 
 export function refuse(op: string, what: string, name: string, received: string): GsaError {

@@ -1,4 +1,4 @@
-import { GsaError, expected } from '../native/errors.js';
+import { GsaError, checkOptions, expected } from '../native/errors.js';
 import type { BackendName } from '../native/types.js';
 import { DTYPES, type DType } from '../tensor/dtype.js';
 import { exec } from '../tensor/exec.js';
@@ -49,6 +49,7 @@ export function countLabels(labels: Tensor, ignoreIndex = IGNORE_INDEX): number 
  * @throws GsaError INVALID_ARGUMENT; 'mean' also when every label is ignored */
 export function crossEntropy(logits: Tensor, labels: Tensor, options: CrossEntropyOptions = {}): Tensor {
   const op = 'crossEntropy';
+  checkOptions(options, ['ignoreIndex', 'reduction'], op);
   const { reduction = 'mean' } = options;
   if (!['none', 'sum', 'mean'].includes(reduction))
     throw expected("'none', 'sum' or 'mean'", 'reduction', reduction, op);
@@ -142,6 +143,7 @@ export function linearCrossEntropy(
   options: LinearCrossEntropyOptions = {},
 ): Tensor {
   const op = 'linearCrossEntropy';
+  checkOptions(options, ['ignoreIndex', 'chunkRows'], op);
   const ignoreIndex = checkIgnore(op, options.ignoreIndex);
   checkTensor(op, 'weight', weight, { ndim: 2 });
   const [classes, width] = weight.shape as [number, number];

@@ -88,6 +88,7 @@ export function linearFloat8(
       'x',
       shapeText(x.shape),
     );
+  if (!Array.isArray(weights)) throw refuse(op, 'tensors', 'weights', show(weights));
   for (const weight of weights) checkTensor(op, 'weights', weight, { shape: [null, width], dtype, device });
   const outs = weights.map((weight) => checkMultiple('the out of a weight', weight.shape[0]!));
   if (outs.reduce((sum, out) => sum + out, 0) !== total)

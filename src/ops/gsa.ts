@@ -7,7 +7,7 @@ import {
   checkNumber,
   checkOffsets,
   checkOptional,
-  checkOptions,
+  checkArguments,
   checkTensor,
   emptyBeside,
   refuse,
@@ -50,7 +50,7 @@ export type Checked = GsaInputs & CheckedRest;
 
 /** @internal */
 export function checkGsa(op: string, args: GsaInputs): Checked {
-  checkOptions(op, args, NAMES);
+  checkArguments(op, args, NAMES);
   const q = checkTensor(op, 'q', args.q, { ndim: 4 });
   const { dtype, device } = q;
   const [B, T, HQ, K] = q.shape as [number, number, number, number];

@@ -1,12 +1,14 @@
 import { exec } from '../tensor/exec.js';
 import { record } from '../tensor/recorder.js';
 import { Tensor } from '../tensor/tensor.js';
+import { checkOptions } from '../native/errors.js';
 import { checkNumber, checkTensor, emptyBeside } from './check.js';
 
 /** The forget gate and write strength of gated slot attention (arXiv 2409.07146): g = logsigmoid(f) / normalizer and
  * s = 1 − exp(g), both float32, in the shape of f.
  * @throws GsaError INVALID_ARGUMENT */
 export function gsaGate(f: Tensor, options: { normalizer?: number } = {}): { g: Tensor; s: Tensor } {
+  checkOptions(options, ['normalizer'], 'gsaGate');
   checkTensor('gsaGate', 'f', f);
   const normalizer = checkNumber(
     'gsaGate',

@@ -1,3 +1,4 @@
+import { checkOptions } from '../native/errors.js';
 import { exec } from '../tensor/exec.js';
 import { record } from '../tensor/recorder.js';
 import { Tensor } from '../tensor/tensor.js';
@@ -34,6 +35,7 @@ export interface GsaMade {
  * @returns q [B, T, HQ, K], k [B, T, H, K], v [B, T, H, V], g and s [B, T, H, M]
  * @throws GsaError INVALID_ARGUMENT */
 export function gsaInputs(x: Tensor, shape: GsaInputShape): GsaMade {
+  checkOptions(shape ?? null, undefined, 'gsaInputs');
   const checked = checkInputs('gsaInputs', x, shape);
   const made = makeInputs(x, checked);
   recordInputs(x, made, checked);

@@ -2,7 +2,7 @@ import { exec } from '../tensor/exec.js';
 import { record, recording } from '../tensor/recorder.js';
 import { scope } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
-import { absMaxBeside, checkOptions } from './check.js';
+import { absMaxBeside, checkArguments } from './check.js';
 import { checkHeads, checkRest, emptyOutputs, zerosLike, type GsaInputs } from './gsa.js';
 import {
   checkInputs,
@@ -33,7 +33,7 @@ function keepsRows(x: Tensor, { HQ, H, M, noteAbsMax }: CheckedInputs): boolean 
  * @returns o [B, T, HQ, V]; with outputFinalState also hkT [N, H, K, M] and hvT [N, H, M, V]
  * @throws GsaError INVALID_ARGUMENT */
 export function gsaLayer(x: Tensor, args: GsaLayerArgs): { o: Tensor; hkT?: Tensor; hvT?: Tensor } {
-  checkOptions('gsaLayer', args, NAMES);
+  checkArguments('gsaLayer', args, NAMES);
   const { hk0, hv0, cuSeqlens, scale, outputFinalState = false, ...shape } = args;
   return scope(() => {
     const inputs = checkInputs('gsaLayer', x, shape);

@@ -1,9 +1,9 @@
-import { show } from '../native/errors.js';
+import { checkOptions, show } from '../native/errors.js';
 import { exec } from '../tensor/exec.js';
 import { record } from '../tensor/recorder.js';
 import { shapeText } from '../tensor/shape.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { checkOptional, checkTensor, emptyBeside, refuse, rowCount } from './check.js';
+import { checkFlag, checkOptional, checkTensor, emptyBeside, refuse, rowCount } from './check.js';
 
 export interface MatmulOptions {
   /** Use the transpose of `a` (of its last two dimensions). */
@@ -39,7 +39,10 @@ export function columnSum(x: Tensor): Tensor {
  * [B, K, N] -> [B, M, N].
  * @throws GsaError INVALID_ARGUMENT when the inner extents, batches, dtypes or devices differ. */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
+  checkOptions(options, ['transA', 'transB', 'bias'], 'matmul');
   const { transA = false, transB = false } = options;
+  checkFlag('matmul', 'transA', transA);
+  checkFlag('matmul', 'transB', transB);
   checkTensor('matmul', 'a', a, { ndim: [2, 3] });
   checkTensor('matmul', 'b', b, { ndim: a.shape.length, dtype: a.dtype, device: a.device });
   const d = a.shape.length - 2;

@@ -1,8 +1,10 @@
+import { checkOptions } from '../native/errors.js';
 import { exec } from '../tensor/exec.js';
 import { record } from '../tensor/recorder.js';
 import { Tensor } from '../tensor/tensor.js';
 import {
   absMaxBeside,
+  checkFlag,
   checkNumber,
   checkOptional,
   checkSame,
@@ -41,7 +43,9 @@ export function rmsNorm(
   weight: Tensor | null | undefined,
   options: RmsNormOptions & { residual?: Tensor | null } = {},
 ): Tensor | { y: Tensor; h: Tensor } {
+  checkOptions(options, ['eps', 'silu', 'noteAbsMax', 'residual'], 'rmsNorm');
   const { silu = false, noteAbsMax = false, residual } = options;
+  checkFlag('rmsNorm', 'silu', silu);
   const eps = checkNumber('rmsNorm', 'eps', options.eps ?? 1e-6, 'a number above 0', (n) => n > 0);
   checkTensor('rmsNorm', 'x', x);
   if (x.shape.length < 1 || x.shape.at(-1) === 0)

@@ -1,6 +1,7 @@
 import { exec } from '../tensor/exec.js';
 import { record } from '../tensor/recorder.js';
 import { Tensor } from '../tensor/tensor.js';
+import { checkOptions } from '../native/errors.js';
 import { checkNumber, checkTensor, refuse } from './check.js';
 
 export interface RotaryOptions {
@@ -14,6 +15,7 @@ export interface RotaryOptions {
  * i + D/2 of every head turn by (offset + t) · theta^(−2i/D). x [B, T, H, D], D even, float32 or (CUDA) bfloat16.
  * @throws GsaError INVALID_ARGUMENT */
 export function rotary(x: Tensor, options: RotaryOptions = {}): Tensor {
+  checkOptions(options, ['theta', 'offset'], 'rotary');
   const { theta = 10000, offset = 0 } = options;
   checkTensor('rotary', 'x', x, { ndim: 4 });
   if (x.shape[3]! % 2 !== 0)

@@ -1,8 +1,9 @@
+import { checkOptions } from '../native/errors.js';
 import { exec } from '../tensor/exec.js';
 import { record } from '../tensor/recorder.js';
 import { scope } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
-import { checkOffsets, checkOptional, checkTensor, emptyBeside, refuse } from './check.js';
+import { checkFlag, checkOffsets, checkOptional, checkTensor, emptyBeside, refuse } from './check.js';
 import { convert } from './elementwise.js';
 
 export interface ShortConvOptions {
@@ -26,7 +27,9 @@ export function shortConv(
   options: ShortConvOptions = {},
 ): { y: Tensor; state?: Tensor } {
   const op = 'shortConv';
+  checkOptions(options, ['silu', 'state', 'cuSeqlens', 'outputState'], op);
   const { silu = true } = options;
+  checkFlag(op, 'silu', silu);
   checkTensor(op, 'x', x, { ndim: 3 });
   const { dtype, device } = x;
   const [B, T, D] = x.shape as [number, number, number];

@@ -1,4 +1,4 @@
-import { GsaError, expected, show } from '../native/errors.js';
+import { GsaError, checkOptions, expected, show } from '../native/errors.js';
 import { ensureBackend, native } from '../native/load.js';
 import type { BackendName, NativeDeviceInfo, NativeEvent, NativeMemoryStats } from '../native/types.js';
 
@@ -19,8 +19,10 @@ export class Device {
     return native().deviceInfo(this.backend, this.index);
   }
 
-  /** Bytes handed out now, their peak, and what the allocator holds beside them. */
+  /** Bytes handed out now, their peak, and what the allocator holds beside them.
+   * @throws GsaError INVALID_ARGUMENT */
   memory(options: { resetPeak?: boolean } = {}): NativeMemoryStats {
+    checkOptions(options, ['resetPeak'], 'memory');
     return native().memoryStats(this.backend, this.index, options.resetPeak ?? false);
   }
 
@@ -35,7 +37,8 @@ export class Device {
     return new DeviceEvent(this, native().recordEvent(this.backend, this.index));
   }
 
-  /** Backend settings, for example `device('cpu').setOption('threads', 4)`. */
+  /** Backend settings, for example `device('cpu').setOption('threads', 4)`.
+   * @throws GsaError INVALID_ARGUMENT for an unknown name or a value out of range */
   setOption(name: string, value: number): void {
     native().setOption(this.backend, this.index, name, value);
   }

@@ -1,3 +1,4 @@
+import { checkFunction } from '../native/errors.js';
 import type { Tensor } from './tensor.js';
 
 /** Gradients of a loss with respect to an op's inputs, given those with respect to its outputs (null: none flowed).
@@ -77,8 +78,10 @@ export function part(inputs: readonly (Tensor | null)[], body: Part): readonly T
   return active ? active.part(inputs, body) : body(inputs);
 }
 
-/** Runs `body` with nothing recorded. */
+/** Runs `body` with nothing recorded.
+ * @throws GsaError INVALID_ARGUMENT when `body` is no function */
 export function noGrad<R>(body: () => R): R {
+  checkFunction(body, 'body', 'noGrad');
   const previous = setRecorder(null);
   try {
     return body();

@@ -1,4 +1,4 @@
-import { GsaError } from '../native/errors.js';
+import { GsaError, checkFunction, expected } from '../native/errors.js';
 import type { Tensor } from './tensor.js';
 
 /** Tensors that end together. Tensors join the innermost open scope when they are made. */
@@ -32,8 +32,9 @@ export function defineTensor(test: (value: object) => boolean): void {
 /** Runs `body` and disposes every tensor made in it, except those in its return value (a tensor, or arrays, maps, sets
  * and plain objects of them), which move to the scope around. On an exception everything made in it is disposed.
  * `body` must be synchronous: with a pending Promise it would be unclear when its tensors end.
- * @throws GsaError INVALID_ARGUMENT when `body` returns a Promise. */
+ * @throws GsaError INVALID_ARGUMENT when `body` is no function, or returns a Promise. */
 export function scope<R>(body: () => R): R {
+  checkFunction(body, 'body', 'scope');
   const own: Scope = new Set();
   stack.push(own);
   let kept: Set<object> | null = null;
@@ -60,8 +61,11 @@ export function scope<R>(body: () => R): R {
   }
 }
 
-/** Takes a tensor out of every open scope: the caller disposes it. */
+/** Takes a tensor out of every open scope: the caller disposes it.
+ * @throws GsaError INVALID_ARGUMENT for what is no tensor */
 export function keep<T extends Tensor>(tensor: T): T {
+  if (typeof tensor !== 'object' || tensor === null || !isTensor(tensor))
+    throw expected('a Tensor', 'tensor', tensor, 'keep');
   tensor.moveTo(null);
   return tensor;
 }

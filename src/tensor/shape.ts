@@ -49,8 +49,10 @@ export function shapeText(shape: Shape): string {
   return `[${shape.join(', ')}]`;
 }
 
-/** Replaces a single -1 in `shape` by what `count` elements leave for it. */
+/** Replaces a single -1 in `shape` by what `count` elements leave for it.
+ * @throws GsaError INVALID_ARGUMENT */
 export function inferShape(shape: Shape, count: number): number[] {
+  if (!Array.isArray(shape)) throw expected('an array of extents', 'shape', shape);
   const open = shape.indexOf(-1);
   if (open < 0) {
     const full = checkShape(shape);

@@ -1,4 +1,4 @@
-import { GsaError, expected } from '../native/errors.js';
+import { GsaError, checkOptions, expected } from '../native/errors.js';
 import { native } from '../native/load.js';
 import type { NativeTensor } from '../native/types.js';
 import { type Device, device as deviceOf } from './device.js';
@@ -29,6 +29,8 @@ export interface TensorOptions {
   dtype?: DType;
   device?: string | Device;
 }
+
+const OPTIONS = ['dtype', 'device'] as const;
 
 /** Frees what a program forgot to dispose of. */
 const forgotten = new FinalizationRegistry<NativeTensor>((handle) => native().disposeForgotten(handle));
@@ -91,9 +93,10 @@ export class Tensor {
     else if (!this.#watched) this.#watch(this.#handle);
   }
 
-  /** Uninitialised memory.
-   * @throws GsaError OUT_OF_MEMORY with the sizes; nothing is changed by the failed call. */
+  /** Uninitialised memory. Default: float32 on the CPU.
+   * @throws GsaError INVALID_ARGUMENT; OUT_OF_MEMORY with the sizes; nothing is changed by the failed call. */
   static empty(shape: Shape, options: TensorOptions = {}): Tensor {
+    checkOptions(options, OPTIONS, 'Tensor.empty');
     const dims = checkShape(shape);
     const dtype = checkDType(options.dtype ?? 'float32');
     const dev = deviceOf(options.device ?? 'cpu');
@@ -101,29 +104,39 @@ export class Tensor {
     return new Tensor(handle, dev, dtype, dims, contiguousStrides(dims));
   }
 
+  /** Every element is `value`, rounded to the dtype; integer dtypes want an integer that they hold.
+   * @throws GsaError as empty() */
   static full(shape: Shape, value: number, options: TensorOptions = {}): Tensor {
+    checkOptions(options, OPTIONS, 'Tensor.full');
+    checkElements([value], checkDType(options.dtype ?? 'float32'), 'value', 'Tensor.full');
     const y = Tensor.empty(shape, options);
     exec('fill', {}, { y }, { value });
     return y;
   }
 
+  /** @throws GsaError as empty() */
   static zeros(shape: Shape, options: TensorOptions = {}): Tensor {
     return Tensor.full(shape, 0, options);
   }
 
+  /** Uninitialised memory of the shape, dtype and device of `other`, unless others are given.
+   * @throws GsaError as empty() */
   static emptyLike(other: Tensor, options: TensorOptions = {}): Tensor {
-    return Tensor.empty(other.shape, like(other, options));
+    return Tensor.empty(...like(other, options, 'Tensor.emptyLike'));
   }
 
+  /** @throws GsaError as emptyLike() */
   static zerosLike(other: Tensor, options: TensorOptions = {}): Tensor {
-    return Tensor.zeros(other.shape, like(other, options));
+    return Tensor.zeros(...like(other, options, 'Tensor.zerosLike'));
   }
 
   /** Copies host data. Numbers are rounded to the dtype; a typed array must be the dtype's own (bfloat16: Uint16Array of
-   * raw bits; 8-bit floats: Uint8Array) or a Float32Array for bfloat16 and 8-bit floats. `shape` defaults to one dimension. */
+   * raw bits; 8-bit floats: Uint8Array) or a Float32Array for bfloat16 and 8-bit floats. `shape` defaults to one dimension.
+   * @throws GsaError INVALID_ARGUMENT, also for elements that are no numbers, or that an integer dtype does not hold */
   static from(data: HostArray | readonly number[], shape?: Shape, options: TensorOptions = {}): Tensor {
-    if (!Array.isArray(data) && !ArrayBuffer.isView(data))
+    if (!Array.isArray(data) && (!ArrayBuffer.isView(data) || data instanceof DataView))
       throw expected('numbers or a typed array', 'data', data, 'Tensor.from');
+    checkOptions(options, OPTIONS, 'Tensor.from');
     const dtype = checkDType(options.dtype ?? dtypeOfHost(data));
     const dims = inferShape(shape ?? [data.length], data.length);
     const host = toHost(data, dtype);
@@ -132,18 +145,27 @@ export class Tensor {
     return tensor;
   }
 
-  /** A tensor of shape [] that holds one number. */
+  /** A tensor of shape [] that holds one number. @throws GsaError as full() */
   static scalar(value: number, options: TensorOptions = {}): Tensor {
     return Tensor.full([], value, options);
   }
 
-  /** Normal random numbers, a pure function of (seed, stream, index) on every device. */
+  /** Normal random numbers, a pure function of (seed, stream, index) on every device. `seed` and `stream` are integers from
+   * 0; `std` is at least 0.
+   * @throws GsaError as empty() */
   static randn(
     shape: Shape,
     options: TensorOptions & { seed: number; stream?: number; mean?: number; std?: number },
   ): Tensor {
-    const y = Tensor.empty(shape, { dtype: options.dtype, device: options.device });
+    checkOptions(options ?? null, [...OPTIONS, 'seed', 'stream', 'mean', 'std'], 'Tensor.randn');
     const { seed, stream = 0, mean = 0, std = 1 } = options;
+    for (const [name, value] of Object.entries({ seed, stream }))
+      if (!Number.isSafeInteger(value) || value < 0)
+        throw expected('a non-negative integer', name, value, 'Tensor.randn');
+    if (!Number.isFinite(mean)) throw expected('a finite number', 'mean', mean, 'Tensor.randn');
+    if (!Number.isFinite(std) || std < 0)
+      throw expected('a finite number of at least 0', 'std', std, 'Tensor.randn');
+    const y = Tensor.empty(shape, { dtype: options.dtype, device: options.device });
     exec('random_normal', {}, { y }, { seed, stream, mean, std });
     return y;
   }
@@ -250,9 +272,10 @@ export class Tensor {
     return this.#viewOf(dims, contiguousStrides(dims), 0);
   }
 
-  /** Elements start .. start+length-1 along `dim`; no copy, not recorded. */
+  /** Elements start .. start+length-1 along `dim`; no copy, not recorded.
+   * @throws GsaError INVALID_ARGUMENT */
   narrow(dim: number, start: number, length: number): Tensor {
-    const extent = this.shape[dim];
+    const extent = Number.isInteger(dim) ? this.shape[dim] : undefined;
     if (extent === undefined) throw expected(`a dimension below ${this.shape.length}`, 'dim', dim);
     if (
       !Number.isInteger(start) ||
@@ -261,12 +284,14 @@ export class Tensor {
       length < 0 ||
       start + length > extent
     )
-      throw expected(`a range inside 0..${extent}`, 'narrow', `${start} + ${length}`);
+      throw expected(`a range inside 0..${extent}`, 'narrow', [start, length]);
     const shape = this.shape.map((n, i) => (i === dim ? length : n));
-    return this.#viewOf(shape, this.strides, length === 0 ? 0 : start * this.strides[dim]!);
+    // Of no elements there is no first one, which might lie past the end of the storage.
+    return this.#viewOf(shape, this.strides, shape.includes(0) ? 0 : start * this.strides[dim]!);
   }
 
-  /** Copies host data of exactly this size and dtype into the tensor (contiguous only). */
+  /** Copies host data of exactly this size and dtype into the tensor (contiguous only).
+   * @throws GsaError INVALID_ARGUMENT */
   write(source: HostArray): void {
     native().write(this.handle, source);
     this.absMax = null;
@@ -335,8 +360,10 @@ export class Tensor {
     return y;
   }
 
-  /** This tensor converted to a dtype and moved to a device; always a new tensor, not recorded. */
+  /** This tensor converted to a dtype and moved to a device; always a new tensor, not recorded.
+   * @throws GsaError as empty() */
   to(options: TensorOptions): Tensor {
+    checkOptions(options ?? null, OPTIONS, 'Tensor.to');
     const dtype = checkDType(options.dtype ?? this.dtype);
     const dev = deviceOf(options.device ?? this.device);
     const y = Tensor.empty(this.shape, { dtype, device: this.device });
@@ -354,8 +381,11 @@ export class Tensor {
 
 defineTensor((value) => value instanceof Tensor);
 
-function like(other: Tensor, options: TensorOptions): TensorOptions {
-  return { dtype: options.dtype ?? other.dtype, device: options.device ?? other.device };
+/** Arguments for Tensor.empty(). */
+function like(other: Tensor, options: TensorOptions, op: string): [Shape, TensorOptions] {
+  if (!(other instanceof Tensor)) throw expected('a Tensor', 'other', other, op);
+  checkOptions(options, OPTIONS, op);
+  return [other.shape, { dtype: options.dtype ?? other.dtype, device: options.device ?? other.device }];
 }
 
 function toNumbers(host: HostArray, dtype: DType): Float32Array {
@@ -375,9 +405,25 @@ function dtypeOfHost(data: HostArray | readonly number[]): DType {
   return 'float32';
 }
 
+/** @throws GsaError INVALID_ARGUMENT for what is no number, or what an integer dtype does not hold: a typed array would make
+ * NaN of the one, and wrap or truncate the other. */
+function checkElements(data: readonly unknown[], dtype: DType, name: string, op: string): void {
+  const unused = 32 - 8 * DTYPES[dtype].bytes;
+  const integer = !DTYPES[dtype].floating && !isFloat8(dtype);
+  // A loop, as the methods of arrays pass over holes.
+  for (let i = 0; i < data.length; i++) {
+    const value = data[i];
+    if (typeof value !== 'number') throw expected('numbers', name, value, op);
+    if (!integer) continue;
+    const holds = dtype === 'int64' ? Number.isSafeInteger(value) : value === (value << unused) >> unused;
+    if (!holds) throw expected(`an integer that ${dtype} holds`, name, value, op);
+  }
+}
+
 function toHost(data: HostArray | readonly number[], dtype: DType): HostArray {
   const Own = DTYPES[dtype].array;
   if (data instanceof (Own as unknown as typeof Float32Array)) return data as HostArray;
+  if (Array.isArray(data)) checkElements(data, dtype, 'data', 'Tensor.from');
   if (dtype === 'bfloat16' && (Array.isArray(data) || data instanceof Float32Array))
     return Uint16Array.from(data as ArrayLike<number>, toBFloat16);
   if (isFloat8(dtype) && (Array.isArray(data) || data instanceof Float32Array))
@@ -386,11 +432,6 @@ function toHost(data: HostArray | readonly number[], dtype: DType): HostArray {
     throw expected(`numbers or a ${Own.name}`, `data of dtype ${dtype}`, data, 'Tensor.from');
   const numbers = data as readonly number[];
   if (dtype === 'float32') return Float32Array.from(numbers);
-  // A typed array would wrap or truncate what it cannot hold.
-  const unused = 32 - 8 * DTYPES[dtype].bytes;
-  const holds = dtype === 'int64' ? Number.isSafeInteger : (n: number) => n === (n << unused) >> unused;
-  const misfit = numbers.find((n) => !holds(n));
-  if (misfit !== undefined) throw expected(`an integer that ${dtype} holds`, 'data', misfit, 'Tensor.from');
   if (dtype === 'int64') return BigInt64Array.from(numbers, BigInt);
   return dtype === 'int32' ? Int32Array.from(numbers) : Int16Array.from(numbers);
 }

@@ -4,7 +4,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { writeFileAtomic } from '../io/atomic.js';
 import { ioError } from '../io/files.js';
 import { GSAForCausalLM } from '../models/index.js';
-import { GsaError } from '../native/errors.js';
+import { GsaError, checkFunction, checkOptions, expected } from '../native/errors.js';
 import { device } from '../tensor/device.js';
 import { checkpointFolders, recoverCheckpoint, type Checkpoint } from './checkpoint.js';
 import { changedKeys, parseTrainConfig } from './config.js';
@@ -38,6 +38,10 @@ export async function train(
   input: TrainConfigInput | TrainConfig,
   options: TrainOptions = {},
 ): Promise<TrainResult> {
+  checkOptions(options, ['signal', 'onEvent', 'start'], 'train');
+  if (options.onEvent !== undefined) checkFunction(options.onEvent, 'onEvent', 'train');
+  if (options.start !== undefined && !['auto', 'resume', 'fresh'].includes(options.start))
+    throw expected('"auto", "resume" or "fresh"', 'start', options.start, 'train');
   const config = await parseTrainConfig(input);
   const emit = options.onEvent ?? (() => {});
   try {

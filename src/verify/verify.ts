@@ -1,4 +1,4 @@
-import { GsaError, expected } from '../native/errors.js';
+import { GsaError, checkFunction, checkOptions, expected } from '../native/errors.js';
 import { device as deviceOf, type Device } from '../tensor/device.js';
 import type { VerifyDType } from './bounds.js';
 import { failure, type Check } from './compare.js';
@@ -36,6 +36,9 @@ function* checksOf(target: Target, device: Device, dtype: VerifyDType): Generato
  * @throws GsaError IO or INVALID_FILE for a path where there is nothing to check, INVALID_ARGUMENT for malformed options,
  * NOT_BUILT or UNSUPPORTED when there is no such device */
 export async function verify(paths: readonly string[], options: VerifyOptions = {}): Promise<Check[]> {
+  if (!Array.isArray(paths)) throw expected('a list of files and folders', 'paths', paths, 'verify');
+  checkOptions(options, ['device', 'dtype', 'onCheck', 'signal'], 'verify');
+  if (options.onCheck !== undefined) checkFunction(options.onCheck, 'onCheck', 'verify');
   const dtype = options.dtype ?? 'fp32';
   if (dtype !== 'fp32' && dtype !== 'bf16') throw expected('"fp32" or "bf16"', 'dtype', dtype, 'verify');
   const targets = findTargets(paths);

@@ -1,4 +1,4 @@
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { ENVIRONMENT, EXIT_CODES } from '#src/cli/exit.js';
@@ -120,6 +120,21 @@ test('docs/cli.md prints the exit codes and environment variables that the code 
   for (const [name, meaning] of Object.entries(ENVIRONMENT))
     t.true(text.includes(`\`${name}\` | ${meaning} |`), name);
   for (const name of COMMANDS) t.true(text.includes(`flash-gsa ${name}`), name);
+});
+
+test('docs/cli.md names every environment variable of its own that the package reads, and no other', (t) => {
+  const root = packageRoot();
+  const read = new Set<string>();
+  for (const folder of ['src', 'native'])
+    for (const entry of readdirSync(join(root, folder), { withFileTypes: true, recursive: true }))
+      if (entry.isFile() && /\.(ts|cc|cu|h|cuh|inl|mjs)$/.test(entry.name))
+        for (const [name] of readFileSync(join(entry.parentPath, entry.name), 'utf8').matchAll(
+          /FLASH_GSA_[A-Z_]*[A-Z]/g,
+        ))
+          read.add(name);
+  read.delete('FLASH_GSA_DEBUG_FAULTS'); // for tests of a fault: docs/cuda.md
+  const table = readFileSync(join(root, 'docs', 'cli.md'), 'utf8').matchAll(/^\| `(FLASH_GSA_\w+)`/gm);
+  t.deepEqual([...table].map(([, name]) => name).toSorted(), [...read].toSorted());
 });
 
 test('the compiled program is executable, as npx runs it from a checkout', (t) => {

@@ -187,7 +187,10 @@ test('wrong options are refused', (t) => {
     t.throws(() => new BatchSampler(counting(20), { ...good, ...change }), { instanceOf: GsaError, message });
   t.throws(() => new BatchSampler(counting(0), good), { instanceOf: GsaError, message: /has 0/ });
   for (const change of [{ batch: 0 }, { seqLen: -1 }, { limit: 0 }])
-    t.throws(() => validationBatches(counting(20), { ...good, ...change }).next(), { instanceOf: GsaError });
+    t.throws(() => validationBatches(counting(20), { ...good, ...change }).next(), {
+      instanceOf: GsaError,
+      message: new RegExp(`for ${Object.keys(change)[0]} `),
+    });
   t.throws(() => validationBatches(counting(1), good).next(), { instanceOf: GsaError, message: /2 tokens/ });
 });
 

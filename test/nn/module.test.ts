@@ -47,7 +47,7 @@ for (const device of testDevices()) {
 
   test.serial(`${device} parameters have dotted names, lists count, shared ones come once`, (t) => {
     assertNoLeak(t, () => {
-      const shared = random([2]);
+      const shared = random([2, 2]);
       const pair = new Pair(
         new GatedMlp(
           new JoinedLinear({ gate_proj: random([3, 2]), up_proj: random([3, 2]) }),

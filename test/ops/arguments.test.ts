@@ -185,8 +185,8 @@ for (const device of testDevices()) {
         [() => ops.crossEntropy(x, labels, { ignoreIndex: 1 }), /not ignored/],
         [() => ops.gsaChunk({ ...gsa(), scale: NaN }), /scale/],
         [() => ops.gsaChunk({ ...gsa(), initialState: 1 } as never), /"initialState"/],
-        [() => ops.gsaChunk(undefined as never), /named arguments/],
-        [() => ops.gsaRecurrent([] as never), /named arguments/],
+        [() => ops.gsaChunk(undefined as never), /named options/],
+        [() => ops.gsaRecurrent([] as never), /named options/],
       ];
       for (const [call, message] of bad) t.throws(call, invalid(message), String(call));
     });
