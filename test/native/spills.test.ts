@@ -38,7 +38,13 @@ test('the list of spills follows what a build compiled again', (t) => {
 
 // Bytes a thread that kernels of gated slot attention may spill: those that do, by the widths that they are compiled for.
 const ALLOWED: [RegExp, number][] = [
-  [/forward_sweep_kernelILb1ELb[01]ELb0ELi1ELi2ELi128ELi128E/, 48],
+  // Two slot roles, K = V = 128 and 256: slower without these spills, in fewer roles (README-sweeps.md).
+  [/forward_sweep_kernelILb0ELb0ELb0ELi1ELi1ELi128E/, 52],
+  [/forward_sweep_kernelILb0ELb0ELb0ELi1ELi2ELi128E/, 196],
+  [/forward_sweep_kernelILb1ELb[01]ELb0ELi1ELi1ELi128E/, 124],
+  [/forward_sweep_kernelILb1ELb[01]ELb0ELi1ELi2ELi128E/, 356],
+  [/reverse_sweep_kernelILb[01]ELb[01]ELb0ELi[012]ELi1ELi128E/, 68],
+  [/reverse_sweep_kernelILb[01]ELb[01]ELb0ELi[012]ELi2ELi128E/, 208],
   // The backward of the layer form, where of four roles each has fewer registers: K = V = 128, 256, 512.
   [/forward_sweep_kernelILb1ELb0ELb1ELi1ELi1ELi128ELi128E/, 8],
   [/forward_sweep_kernelILb1ELb0ELb1ELi1ELi2ELi128ELi128E/, 124],

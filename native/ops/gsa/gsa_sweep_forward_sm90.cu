@@ -246,13 +246,14 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Memory<kHalves, 
   if (thread == 0) wait_stores();
 }
 
-template <bool kBackward, bool kLayer, int kHalves, int kCluster, int kIn, int kOut>
+template <SlotPart kPart, bool kBackward, bool kLayer, int kHalves, int kCluster, int kIn, int kOut>
 __device__ __forceinline__ void slot_role(const ForwardSweep& a, Memory<kHalves, kIn, kOut>& x,
                                           const Place<kHalves, kCluster>& at, int thread) {
   constexpr int kOwned = kSubs / kCluster;
   // With one block of rows a step, its decays stay in registers until its logits come, two steps later; with
-  // more they are made again.
-  constexpr bool kKeep = kOwned == 1;
+  // more, or in another role, they are made again.
+  constexpr bool kStarts = kPart != SlotPart::ends, kEnds = kPart != SlotPart::starts,
+                 kKeep = kOwned == 1 && kStarts && kEnds;
   const FragmentPlace place(thread, at.half * kCluster);
   const SlotBlock<kBackward, kHalves, kCluster> block{
       a, x.work, kLayer && kBackward ? a.slope.exact[blockIdx.x] : x.rare.exact, place};
@@ -284,13 +285,13 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Memory<kHalves,
   const Steps<kHalves * kCluster> steps;
   // What the next block of rows needs is loaded as soon as the registers are free.
   if (n > 0) {
-    load_new(0);
-    if constexpr (!kKeep) load_old(0);
-    load_ok(0);
+    if constexpr (kStarts) load_new(0);
+    if constexpr (kEnds && !kKeep) load_old(0);
+    if constexpr (kEnds) load_ok(0);
   }
   for (int step = 0; step < n + 3; ++step) {
     const int c = step - 2;
-    const bool starts = step < n, ends = c >= 0 && c < n;
+    const bool starts = kStarts && step < n, ends = kEnds && c >= 0 && c < n;
     if (ends) {
       wait_barrier(&x.partial_ready[c % 2], c / 2 % 2);
       if (thread == 0) expect_bytes(&x.partial_ready[c % 2], kPartialBytes);
@@ -379,7 +380,7 @@ __device__ __forceinline__ void activate_role(Memory<1, kIn, kOut>& x, const Pla
 }
 
 template <bool kBackward, bool kGrouped, bool kLayer, int kHalves, int kCluster, int kIn, int kOut>
-__global__ void __launch_bounds__(kThreadsOf<kLayer>, 1)
+__global__ void __launch_bounds__(kThreadsOf<kLayer, kHalves, kCluster>, 1)
     forward_sweep_kernel(const __grid_constant__ ForwardSweep a) {
   if (kHalves * kCluster == 1 && blockIdx.x >= a.clusters) return;
   auto& x = *reinterpret_cast<Memory<kHalves, kIn, kOut>*>(block_memory());
@@ -391,17 +392,27 @@ __global__ void __launch_bounds__(kThreadsOf<kLayer>, 1)
                kCluster>();  // every block runs, its barriers with it, before any stores into another
   if constexpr (kLayer) {
     if (role == 3) {
-      fewer_registers<kActivateRegisters>();
+      take_registers<kActivateRegisters>();
       return activate_role<kBackward, kCluster, kIn, kOut>(x, at, thread);
     }
-    more_registers<kOtherRegisters>();
+    take_registers<kBesideActivateRegisters>();
   }
+  constexpr bool kSplit = kSplitSlots<kLayer, kHalves, kCluster>;
+  constexpr RoleRegisters kRegisters = kBackward ? kBackwardRegisters : kForwardRegisters;
   if (role == 0) {
+    if constexpr (kSplit) take_registers<kRegisters.beside>();
     in_role<kBackward, kGrouped, kLayer, kHalves, kCluster, kIn, kOut>(a, x, at, thread);
   } else if (role == 1) {
+    if constexpr (kSplit) take_registers<kRegisters.beside>();
     out_role<kBackward, kGrouped, kLayer, kHalves, kCluster, kIn, kOut>(a, x, at, thread);
+  } else if constexpr (!kSplit) {
+    slot_role<SlotPart::both, kBackward, kLayer, kHalves, kCluster, kIn, kOut>(a, x, at, thread);
+  } else if (role == 2) {
+    take_registers<kRegisters.starts>();
+    slot_role<SlotPart::starts, kBackward, kLayer, kHalves, kCluster, kIn, kOut>(a, x, at, thread);
   } else {
-    slot_role<kBackward, kLayer, kHalves, kCluster, kIn, kOut>(a, x, at, thread);
+    take_registers<kRegisters.ends>();
+    slot_role<SlotPart::ends, kBackward, kLayer, kHalves, kCluster, kIn, kOut>(a, x, at, thread);
   }
 }
 
@@ -423,7 +434,7 @@ void launch(gsa_device& device, ForwardSweep& a) {
                    kLayer};
   const cuda::Scratch exact(device, kLayer && kBackward ? device.multiprocessors * sizeof(ExactWork) : 0);
   a.slope.exact = exact.as<ExactWork>();
-  launch_sweep<false, kHalves * kCluster, kThreadsOf<kLayer>>(
+  launch_sweep<false, kHalves * kCluster, kThreadsOf<kLayer, kHalves, kCluster>>(
       device, forward_sweep_kernel<kBackward, kGrouped, kLayer, kHalves, kCluster, kIn, kOut>, kBytes,
       (kIn + kOut) * kSlots, kHalves == 1, a, pass);
 }

@@ -274,13 +274,20 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
   if (thread == 0) wait_stores();
 }
 
-template <bool kKeySide, bool kGrouped, bool kLayer, int kHalf, int kCluster, int kWidth>
+// What is rarely needed lies in global memory where raw rows have its place, and for the second of two roles
+// that may need it at once.
+template <bool kLayer, bool kSecond>
+constexpr bool kExactInMemory = kLayer || kSecond;
+
+template <SlotPart kPart, bool kKeySide, bool kGrouped, bool kLayer, int kHalf, int kCluster, int kWidth>
 __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>& x,
                                           const Place<kGrouped, kHalf, kCluster>& at, int thread) {
   constexpr int kOwned = kSubs / kCluster;
-  constexpr bool kKeep = kOwned == 1;  // as in the forward sweep
+  constexpr bool kStarts = kPart != SlotPart::ends, kEnds = kPart != SlotPart::starts,
+                 kKeep = kOwned == 1 && kStarts && kEnds;  // as in the forward sweep
   const FragmentPlace place(thread, 0);
-  const SlotBlock<kKeySide, kCluster> block{a, kLayer ? a.slope.exact[blockIdx.x] : x.exact, place};
+  const SlotBlock<kKeySide, kCluster> block{
+      a, kExactInMemory<kLayer, kPart == SlotPart::ends> ? a.slope.exact[blockIdx.x] : x.exact, place};
   const int n = uniform(at.line.steps);
   const auto rows_of_block = [&](const Location& to, int own, int64_t heads, int64_t head) {
     const int past = (at.rank * kOwned + own) * kSub;
@@ -308,13 +315,13 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
   };
   const Steps<kCluster> steps;
   if (n > 0) {
-    load_new(0);
-    if constexpr (!kKeep) load_old(0);
-    load_before(0);
+    if constexpr (kStarts) load_new(0);
+    if constexpr (kEnds && !kKeep) load_old(0);
+    if constexpr (kEnds) load_before(0);
   }
   for (int step = 0; step < n + 2; ++step) {
     const int c = step - 2;
-    const bool starts = step < n, ends = c >= 0;
+    const bool starts = kStarts && step < n, ends = kEnds && c >= 0;
     if (ends) {
       wait_barrier(&x.partial_ready[c % 2], c / 2 % 2);
       if (thread == 0) expect_bytes(&x.partial_ready[c % 2], kPartialBytes);
@@ -384,7 +391,7 @@ __device__ __forceinline__ void activate_role(Shared<kWidth>& x, const Place<kGr
 }
 
 template <bool kKeySide, bool kGrouped, bool kLayer, int kHalf, int kCluster, int kWidth>
-__global__ void __launch_bounds__(kThreadsOf<kLayer>, 1)
+__global__ void __launch_bounds__(kThreadsOf<kLayer, 1, kCluster>, 1)
     reverse_sweep_kernel(const __grid_constant__ ReverseSweep a) {
   if (kCluster == 1 && blockIdx.x >= a.clusters) return;
   auto& x = *reinterpret_cast<Shared<kWidth>*>(block_memory());
@@ -395,17 +402,27 @@ __global__ void __launch_bounds__(kThreadsOf<kLayer>, 1)
   cluster_sync<kCluster>();  // every block runs, its barriers with it, before any stores into another
   if constexpr (kLayer) {
     if (role == 3) {
-      fewer_registers<kActivateRegisters>();
+      take_registers<kActivateRegisters>();
       return activate_role<kKeySide, kGrouped, kHalf, kCluster, kWidth>(x, at, thread);
     }
-    more_registers<kOtherRegisters>();
+    take_registers<kBesideActivateRegisters>();
   }
+  constexpr bool kSplit = kSplitSlots<kLayer, 1, kCluster>;
+  constexpr RoleRegisters kRegisters = kReverseRegisters;
   if (role == 0) {
+    if constexpr (kSplit) take_registers<kRegisters.beside>();
     in_role<kKeySide, kGrouped, kLayer, kHalf, kCluster, kWidth>(a, x, at, thread);
   } else if (role == 1) {
+    if constexpr (kSplit) take_registers<kRegisters.beside>();
     out_role<kKeySide, kGrouped, kLayer, kHalf, kCluster, kWidth>(a, x, at, thread);
+  } else if constexpr (!kSplit) {
+    slot_role<SlotPart::both, kKeySide, kGrouped, kLayer, kHalf, kCluster, kWidth>(a, x, at, thread);
+  } else if (role == 2) {
+    take_registers<kRegisters.starts>();
+    slot_role<SlotPart::starts, kKeySide, kGrouped, kLayer, kHalf, kCluster, kWidth>(a, x, at, thread);
   } else {
-    slot_role<kKeySide, kGrouped, kLayer, kHalf, kCluster, kWidth>(a, x, at, thread);
+    take_registers<kRegisters.ends>();
+    slot_role<SlotPart::ends, kKeySide, kGrouped, kLayer, kHalf, kCluster, kWidth>(a, x, at, thread);
   }
 }
 
@@ -425,9 +442,10 @@ void launch(gsa_device& device, ReverseSweep& a) {
                    a.width,
                    a.ends,
                    kLayer && kKeySide};
-  const cuda::Scratch exact(device, kLayer ? device.multiprocessors * sizeof(ExactWork) : 0);
+  constexpr bool kExact = kExactInMemory<kLayer, kSplitSlots<kLayer, 1, kCluster>>;
+  const cuda::Scratch exact(device, kExact ? device.multiprocessors * sizeof(ExactWork) : 0);
   a.slope.exact = exact.as<ExactWork>();
-  launch_sweep<true, kCluster, kThreadsOf<kLayer>>(
+  launch_sweep<true, kCluster, kThreadsOf<kLayer, 1, kCluster>>(
       device, reverse_sweep_kernel<kKeySide, kGrouped, kLayer, kHalf, kCluster, kWidth>, kBytes,
       2 * kWidth * kSlots, kHalf == 0, a, pass);
 }

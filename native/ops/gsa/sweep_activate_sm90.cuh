@@ -5,15 +5,11 @@
 #pragma once
 
 #include "../../sm90/math.cuh"
-#include "sweep_sm90.cuh"
+#include "sweep_roles_sm90.cuh"
 
 namespace gsa::sm90 {
 
 constexpr int kActivateBarrier = 5;  // of the role's own threads
-// Of a thread, so that those of four roles fill a multiprocessor.
-constexpr int kActivateRegisters = 32, kOtherRegisters = 160;
-template <bool kLayer>
-constexpr int kThreadsOf = kLayer ? kSweepThreads + kRole : kSweepThreads;
 
 // With the bits of ../gsa_inputs, which makes the same for who asks for it.
 __device__ __forceinline__ uint32_t silu_pair(uint32_t x) {
