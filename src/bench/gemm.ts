@@ -78,10 +78,10 @@ function checkSample(a: Tensor, b: Tensor, c: Tensor, way: Way, { M, N, K }: Gem
 }
 
 /** bfloat16: all of C against the product in float32. */
-function checkAll(a: Tensor, b: Tensor, c: Tensor, way: Way): OutputCheck[] {
+function checkAll(a: Tensor, b: Tensor, c: Tensor, { transA, transB }: Way): OutputCheck[] {
   if (c.dtype === 'float32') return [];
   const error = scope(() =>
-    deviceError(c, matmul(a.to({ dtype: 'float32' }), b.to({ dtype: 'float32' }), way)),
+    deviceError(c, matmul(a.to({ dtype: 'float32' }), b.to({ dtype: 'float32' }), { transA, transB })),
   );
   return [outputCheck('everything in float32', error, bounds(c.dtype).output)];
 }

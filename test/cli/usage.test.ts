@@ -1,4 +1,4 @@
-import { readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { ENVIRONMENT, EXIT_CODES } from '#src/cli/exit.js';
@@ -124,6 +124,10 @@ test('docs/cli.md prints the exit codes and environment variables that the code 
 
 test('docs/cli.md names every environment variable of its own that the package reads, and no other', (t) => {
   const root = packageRoot();
+  if (!existsSync(join(root, 'src'))) {
+    t.log('SKIPPED: needs the sources of a checkout');
+    return t.pass();
+  }
   const read = new Set<string>();
   for (const folder of ['src', 'native'])
     for (const entry of readdirSync(join(root, folder), { withFileTypes: true, recursive: true }))

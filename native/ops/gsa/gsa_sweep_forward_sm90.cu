@@ -388,6 +388,7 @@ __global__ void __launch_bounds__(kThreadsOf<kLayer, kHalves, kCluster>, 1)
   // From one lane, so that the compiler sees whole warps take a branch: products of warpgroups need it.
   const int role = __shfl_sync(~0u, threadIdx.x / kRole, 0), thread = threadIdx.x % kRole;
   if (threadIdx.x == 0) start_barriers<kBackward, kHalves, kIn, kOut>(x);
+  __syncthreads();  // the next line is enough, but racecheck has once not seen that
   cluster_sync<kHalves *
                kCluster>();  // every block runs, its barriers with it, before any stores into another
   if constexpr (kLayer) {
