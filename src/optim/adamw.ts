@@ -1,4 +1,4 @@
-import { GsaError, expected, show } from '../native/errors.js';
+import { GsaError, checkOptions, expected, show } from '../native/errors.js';
 import { exec } from '../tensor/exec.js';
 import { sameShape, shapeText } from '../tensor/shape.js';
 import { Tensor } from '../tensor/tensor.js';
@@ -67,13 +67,17 @@ export class AdamW {
   /** @param params named parameters (model.namedParameters()), or groups of them; each parameter once
    * @throws GsaError INVALID_ARGUMENT */
   constructor(params: readonly NamedParameter[] | readonly ParameterGroup[], options: AdamWOptions = {}) {
+    checkOptions(options ?? null, ['lr', 'betas', 'eps', 'weightDecay'], 'AdamW');
     const { lr = 1e-3, betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0.01 } = options;
     this.#lr = atLeastZero('lr', lr);
-    for (const beta of betas)
-      if (!(beta >= 0 && beta < 1))
+    atLeastZero('weightDecay', weightDecay);
+    if (!Array.isArray(betas as unknown) || betas.length !== 2)
+      throw expected('two numbers', 'betas', betas, 'AdamW');
+    for (const beta of betas as readonly unknown[])
+      if (typeof beta !== 'number' || !(beta >= 0 && beta < 1))
         throw expected('a number of at least 0 and below 1', 'betas', betas, 'AdamW');
-    this.#betas = [...betas];
-    if (!(eps > 0)) throw expected('a number above 0', 'eps', eps, 'AdamW');
+    this.#betas = [betas[0], betas[1]];
+    if (typeof eps !== 'number' || !(eps > 0)) throw expected('a number above 0', 'eps', eps, 'AdamW');
     this.#eps = eps;
     const groups = asGroups(params);
     checkNames(groups.flatMap((group) => group.params));
@@ -101,7 +105,10 @@ export class AdamW {
   /** One update from the parameters' gradients, which stay.
    * @throws GsaError INVALID_ARGUMENT naming a parameter that has no gradient; nothing is changed then */
   step(options: StepOptions = {}): void {
+    checkOptions(options ?? null, ['lr', 'scale', 'finite'], 'AdamW');
     const { scale, finite = true } = options;
+    if (scale && !(scale instanceof Tensor)) throw expected('a Tensor', 'scale', scale, 'AdamW');
+    if (typeof finite !== 'boolean') throw expected('true or false', 'finite', finite, 'AdamW');
     const lr = atLeastZero('lr', options.lr ?? this.#lr);
     for (const { name, parameter } of this.#slots)
       if (!parameter.grad)
@@ -162,6 +169,7 @@ export class AdamW {
   loadState(state: ReadonlyMap<string, Pick<StateTensor, 'shape' | 'read'>>, stepCount: number): void {
     if (!Number.isSafeInteger(stepCount) || stepCount < 0)
       throw expected('an integer of at least 0', 'stepCount', stepCount, 'AdamW');
+    if (!(state instanceof Map)) throw expected('a Map', 'state', state, 'AdamW');
     const own = this.state();
     for (const name of state.keys())
       if (!own.has(name)) throw expected('state of a parameter in this optimizer', 'name', name, 'AdamW');
@@ -219,8 +227,12 @@ function checkNames(params: readonly NamedParameter[]): void {
   }
 }
 
-/** Two groups: parameters of two and more dimensions decay, the others (norm weights, biases) do not. */
+/** Two groups: parameters of two and more dimensions decay, the others (norm weights, biases) do not.
+ * @throws GsaError INVALID_ARGUMENT */
 export function decayGroups(params: readonly NamedParameter[], weightDecay: number): ParameterGroup[] {
+  if (!Array.isArray(params as unknown)) throw expected('named parameters', 'params', params, 'decayGroups');
+  checkNames(params);
+  atLeastZero('weightDecay', weightDecay);
   const decays = ([, tensor]: NamedParameter) => tensor.shape.length >= 2;
   return [
     { params: params.filter(decays), weightDecay },

@@ -1,10 +1,16 @@
-import { expected } from '../native/errors.js';
+import { checkOptions, expected } from '../native/errors.js';
 import { exec } from '../tensor/exec.js';
 import { Tensor } from '../tensor/tensor.js';
+
+function checkTensors(name: string, value: unknown, op: string): void {
+  if (!Array.isArray(value) || !value.every((one) => one instanceof Tensor))
+    throw expected('a list of tensors', name, value, op);
+}
 
 /** Gradients of the parameters that have one.
  * @throws GsaError INVALID_ARGUMENT when none has */
 function gradients(params: readonly Tensor[], op: string): Tensor[] {
+  checkTensors('params', params, op);
   const grads = params.map((p) => p.grad).filter((g) => g !== null);
   if (grads.length === 0) throw expected('parameters with gradients', 'params', params, op);
   return grads;
@@ -19,10 +25,12 @@ export function clipScale(
   params: readonly Tensor[],
   options: { maxNorm?: number; gradScale?: number; losses?: readonly Tensor[] } = {},
 ): { scale: Tensor; norm: Tensor } {
+  checkOptions(options ?? null, ['maxNorm', 'gradScale', 'losses'], 'clipScale');
   const { maxNorm = Infinity, gradScale = 1, losses = [] } = options;
-  if (!(maxNorm > 0))
+  checkTensors('losses', losses, 'clipScale');
+  if (typeof maxNorm !== 'number' || !(maxNorm > 0))
     throw expected('a number above 0 (Infinity: no clipping)', 'maxNorm', maxNorm, 'clipScale');
-  if (!(gradScale > 0 && Number.isFinite(gradScale)))
+  if (!(Number.isFinite(gradScale) && gradScale > 0))
     throw expected('a finite number above 0', 'gradScale', gradScale, 'clipScale');
   const grads = gradients(params, 'clipScale');
   const device = grads[0]!.device;

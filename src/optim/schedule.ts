@@ -1,4 +1,4 @@
-import { expected } from '../native/errors.js';
+import { checkOptions, expected } from '../native/errors.js';
 
 export interface WarmupCosineOptions {
   /** Learning rate at the end of the warm-up. */
@@ -16,8 +16,9 @@ export interface WarmupCosineOptions {
  * exactly `min` at step total − 1 and after it.
  * @throws GsaError INVALID_ARGUMENT */
 export function warmupCosine(options: WarmupCosineOptions): (step: number) => number {
-  const { peak, min = 0, warmup, total } = options;
   const op = 'warmupCosine';
+  checkOptions(options ?? null, ['peak', 'min', 'warmup', 'total'], op);
+  const { peak, min = 0, warmup, total } = options;
   if (!(Number.isFinite(peak) && peak >= 0))
     throw expected('a finite number of at least 0', 'peak', peak, op);
   if (!(Number.isFinite(min) && min >= 0 && min <= peak))

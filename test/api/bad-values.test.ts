@@ -14,6 +14,28 @@ const tokens = () => api.tokensInMemory(new Int32Array(40), { eosId: 0, vocabSiz
 const CONFIG = { hidden_size: 16, num_hidden_layers: 1, num_heads: 2, num_slots: 4, vocab_size: 32 };
 const LAYER = { HQ: 2, H: 1, K: 3, V: 4, M: 5, normalizer: 8 };
 
+const withGradient = () => {
+  const leaf = f32(2);
+  leaf.requiresGrad = true;
+  leaf.grad = f32(2);
+  return leaf;
+};
+const stepOf = (leaf: api.Tensor) => {
+  const optimizer = new api.AdamW([['w', leaf]]);
+  return (options: never) => {
+    leaf.grad ??= f32(2);
+    optimizer.step(options);
+  };
+};
+const loadStateOf = (leaf: api.Tensor) => {
+  const optimizer = new api.AdamW([['w', leaf]]);
+  return optimizer.loadState.bind(optimizer);
+};
+const stateFor = (size: number) => {
+  const tensor = { shape: [size], read: () => new Float32Array(size) };
+  return new Map(['w.exp_avg', 'w.exp_avg_sq'].map((name) => [name, tensor]));
+};
+
 type Call = [call: (...args: never[]) => unknown, args: unknown[]];
 
 function calls(): Record<string, Call> {
@@ -82,6 +104,22 @@ function calls(): Record<string, Call> {
       (...a) => api.validationBatches(...(a as unknown as [never, never])).next(),
       [tokens(), { batch: 1, seqLen: 8, limit: 1 }],
     ],
+    AdamW: [
+      (...a) => {
+        const optimizer = new api.AdamW(...(a as unknown as [never]));
+        optimizer.dispose();
+      },
+      [
+        [{ params: [['w', f32(2)]], weightDecay: 0.1, lrScale: 1 }],
+        { lr: 0.1, betas: [0.9, 0.95], eps: 1e-8, weightDecay: 0 },
+      ],
+    ],
+    'AdamW.step': [stepOf(leaf), [{ lr: 0.1, scale: Tensor.scalar(1), finite: true }]],
+    'AdamW.loadState': [loadStateOf(leaf), [stateFor(2), 1]],
+    clipScale: [api.clipScale, [[withGradient()], { maxNorm: 1, gradScale: 1, losses: [Tensor.scalar(1)] }]],
+    globalNorm: [api.globalNorm, [[withGradient()]]],
+    decayGroups: [api.decayGroups, [[['w', f32(2, 2)]], 0.1]],
+    warmupCosine: [api.warmupCosine, [{ peak: 0.1, min: 0, warmup: 1, total: 2 }]],
     generate: [api.generate, [model, [[1, 2]], { maxTokens: 1, topP: 0.5, seed: 1, stopTokens: [0] }]],
   };
 }
