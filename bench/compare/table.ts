@@ -54,13 +54,24 @@ function section(kind: string, rows: readonly Row[]): string {
   return `### ${kind}\n\n${markdown(keep(head), body.map(keep))}`;
 }
 
+/** Their commits, where there are several each with the kinds that were measured at it. */
+function commits(ours: readonly BenchReport[]): string {
+  const kindsOf = new Map<string, Set<string>>();
+  for (const { kind, stamp } of ours) {
+    const commit = stamp.commit ?? 'no commit';
+    kindsOf.set(commit, (kindsOf.get(commit) ?? new Set()).add(kind));
+  }
+  if (kindsOf.size === 1) return [...kindsOf.keys()][0]!;
+  return [...kindsOf].map(([commit, kinds]) => `${commit} (${[...kinds].join(', ')})`).join(' and ');
+}
+
 export function origin(ours: readonly BenchReport[], peers: readonly PeerReport[]): string {
   const { stamp } = ours[0]!;
   const who = new Set(peers.map(({ peer, version }) => `${peer} ${version}`));
   const torch = peers.map((p) => p.stamp['torch']).find((version) => typeof version === 'string');
   return [
     `${stamp.deviceName}, driver ${stamp.driver ?? 'none'}, ${stamp.detail}; ${stamp.date.slice(0, 10)};`,
-    `flash-gsa ${stamp.version} at ${stamp.commit ?? 'no commit'};`,
+    `flash-gsa ${stamp.version} at ${commits(ours)};`,
     `peers: ${[...who].join(', ') || 'none'}${torch ? ` (PyTorch ${String(torch)})` : ''}.`,
   ].join(' ');
 }

@@ -70,6 +70,21 @@ test('each of our results meets the fastest peer of the same kind, name, shape a
   t.true(rows[0]!.ours.checked);
 });
 
+test('the table says which kinds were measured at which commit, where there are several', async (t) => {
+  const report = await ours();
+  const at = (commit: string | null, kind: BenchReport['kind']): BenchReport => ({
+    ...report,
+    kind,
+    stamp: { ...report.stamp, commit },
+  });
+  const first = (...reports: BenchReport[]) => comparisonTable([], reports, []).split('\n')[0]!;
+  t.regex(first(at('abc', 'gsa'), at('abc', 'gemm')), / at abc; peers/);
+  t.regex(
+    first(at('abc', 'gsa'), at('def', 'gemm'), at('abc', 'train'), at(null, 'decode')),
+    / at abc \(gsa, train\) and def \(gemm\) and no commit \(decode\); peers/,
+  );
+});
+
 test('times of other devices are not compared', async (t) => {
   const report = await ours();
   const peer = peerOf(report, 2);
