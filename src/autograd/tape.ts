@@ -169,7 +169,9 @@ export class Tape implements Recorder {
     const losses = loss instanceof Tensor ? [loss] : loss;
     const seeds = seed === undefined || seed instanceof Tensor ? [seed] : seed;
     if (!Array.isArray(losses)) throw expected('a Tensor or a list of them', 'loss', loss, 'backward');
-    const ends = losses.map((one, i) => this.#end(one, seeds[i]));
+    if (!Array.isArray(seeds)) throw expected('a Tensor or a list of them', 'seed', seed, 'backward');
+    // Array.from: a hole is looked at, too.
+    const ends = Array.from(losses as Tensor[], (one, i) => this.#end(one, (seeds as Tensor[])[i]));
     try {
       noGrad(() => {
         for (const { target, loss, seed } of ends) {
@@ -187,6 +189,8 @@ export class Tape implements Recorder {
 
   #end(loss: Tensor, seed?: Tensor): { target: NonNullable<Target>; loss: Tensor; seed?: Tensor } {
     const refuse = (message: string) => new GsaError('INVALID_ARGUMENT', message, { op: 'backward' });
+    if (seed !== undefined && !(seed instanceof Tensor))
+      throw refuse(`Expected a Tensor for seed but received ${show(seed)}`);
     if (!(loss instanceof Tensor)) throw refuse(`Expected a Tensor for loss but received ${show(loss)}`);
     const target = this.#target(loss);
     if (target === null || 'leaf' in target)
@@ -195,8 +199,8 @@ export class Tape implements Recorder {
       );
     if (!seed && loss.size !== 1)
       throw refuse(`Expected a loss of one element (or a seed) but received shape ${shapeText(loss.shape)}`);
-    if (seed && !(seed instanceof Tensor && sameShape(seed.shape, loss.shape) && seed.dtype === loss.dtype))
-      throw refuse(`Expected a seed like ${loss} but received ${seed instanceof Tensor ? seed : show(seed)}`);
+    if (seed && !(sameShape(seed.shape, loss.shape) && seed.dtype === loss.dtype))
+      throw refuse(`Expected a seed like ${loss} but received ${seed}`);
     return { target, loss, seed };
   }
 

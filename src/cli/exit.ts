@@ -9,7 +9,7 @@ export const EXIT_CODES = {
   143: 'ended by SIGTERM, after saving what can be resumed',
 } as const;
 
-/** Environment variables that the commands and the libraries under them read; docs/cli.md prints this table. */
+/** Environment variables for everyday use; docs/cli.md prints them, and those for debugging and measuring beside them. */
 export const ENVIRONMENT = {
   NO_COLOR: 'any value: no colours, as on a stream that is not a terminal',
   FLASH_GSA_DEBUG: '`1`: errors are printed with their stack and cause',

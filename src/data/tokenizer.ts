@@ -92,6 +92,9 @@ export class Tokenizer {
    * @param options.skipSpecialTokens leaves special tokens out (default), else shows them by name
    * @throws GsaError INVALID_ARGUMENT for an id outside [0, vocabSize). */
   async decode(ids: ArrayLike<number>, options: { skipSpecialTokens?: boolean } = {}): Promise<string> {
+    checkOptions(options, ['skipSpecialTokens'], 'decode');
+    if (typeof (ids as ArrayLike<number> | null)?.length !== 'number' || typeof ids === 'string')
+      throw expected(`integers in [0, ${this.vocabSize})`, 'ids', ids, 'decode');
     const list = Array.from(ids);
     for (const id of list)
       if (!Number.isInteger(id) || id < 0 || id >= this.vocabSize)
@@ -99,8 +102,9 @@ export class Tokenizer {
     return this.#decoding.decode(list, options.skipSpecialTokens ?? true);
   }
 
-  /** The id of a token by its text, or null. */
+  /** The id of a token by its text, or null. @throws GsaError INVALID_ARGUMENT for what is no string */
   tokenToId(token: string): number | null {
+    if (typeof token !== 'string') throw expected('the text of a token', 'token', token, 'tokenToId');
     return this.#decoding.tokenToId(token);
   }
 

@@ -104,6 +104,22 @@ function calls(): Record<string, Call> {
       (...a) => api.validationBatches(...(a as unknown as [never, never])).next(),
       [tokens(), { batch: 1, seqLen: 8, limit: 1 }],
     ],
+    'Tape.backward': [
+      (loss: 'loss', seed: never) => {
+        using tape = new api.Tape();
+        const y = tape.run(() => api.silu(leaf));
+        tape.backward(loss === 'loss' ? y : loss, seed);
+      },
+      ['loss', f32(2)],
+    ],
+    'Tape.backward of several': [
+      (losses: 'loss'[], seeds: never) => {
+        using tape = new api.Tape();
+        const y = tape.run(() => api.silu(leaf));
+        tape.backward(Array.isArray(losses) ? losses.map((x) => (x === 'loss' ? y : x)) : losses, seeds);
+      },
+      [['loss'], [f32(2)]],
+    ],
     AdamW: [
       (...a) => {
         const optimizer = new api.AdamW(...(a as unknown as [never]));

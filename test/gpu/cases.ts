@@ -134,6 +134,8 @@ function runModel(on: Device, dtype: ComputeDType, matmul: 'dtype' | 'fp8' | 'fp
   });
 }
 
+const MATMULS = ['dtype', 'fp8', 'fp8-hybrid'] as const;
+
 function main(): void {
   const { values } = parseArgs({
     options: {
@@ -155,25 +157,35 @@ function main(): void {
   const layers = only === 'gsaLayer' ? WIDE : gsa;
   let [ran, refused] = [0, 0];
   for (const dtype of ['float32', 'bfloat16'] as const) {
-    const jobs: (() => void)[] = [
-      ...(values['gsa-only']
-        ? []
-        : lists.flatMap((list) => list.cases.map((one) => () => runCase(one, on, dtype)))),
-      ...gsa.map((one) => () => runGsa(one, on, dtype)),
-      ...layers.filter(({ M }) => M === 64).map((one) => () => runLayer(one, on, dtype)),
-      ...(values['ops-only'] || values['gsa-only'] || only !== undefined
-        ? []
-        : (['dtype', 'fp8', 'fp8-hybrid'] as const).map((matmul) => () => runModel(on, dtype, matmul))),
+    const ops = values['gsa-only'] ? [] : lists;
+    const models = values['ops-only'] || values['gsa-only'] || only !== undefined ? [] : MATMULS;
+    const groups: [what: string, jobs: (() => void)[]][] = [
+      ...ops.map((list): [string, (() => void)[]] => [
+        list.ops.join(' '),
+        list.cases.map((one) => () => runCase(one, on, dtype)),
+      ]),
+      ['gated slot attention', gsa.map((one) => () => runGsa(one, on, dtype))],
+      ['its layer form', layers.filter(({ M }) => M === 64).map((one) => () => runLayer(one, on, dtype))],
+      ...models.map((matmul): [string, (() => void)[]] => [
+        `a model's step, products ${matmul}`,
+        [() => runModel(on, dtype, matmul)],
+      ]),
     ];
-    for (const job of jobs)
-      try {
-        scope(job);
-        on.synchronize();
-        ran++;
-      } catch (error) {
-        if (!(error instanceof GsaError && error.code === 'UNSUPPORTED')) throw error;
-        refused++;
-      }
+    for (const [what, jobs] of groups) {
+      const began = performance.now();
+      for (const job of jobs)
+        try {
+          scope(job);
+          on.synchronize();
+          ran++;
+        } catch (error) {
+          if (!(error instanceof GsaError && error.code === 'UNSUPPORTED')) throw error;
+          refused++;
+        }
+      // A sanitizer is slow, some kernels' ones slower: where it was when it is stopped.
+      if (jobs.length > 0)
+        console.log(`${dtype} ${what}: ${jobs.length}, ${((performance.now() - began) / 1000).toFixed(1)} s`);
+    }
   }
   console.log(`${ran} cases ran on ${values.device}, ${refused} were refused as UNSUPPORTED`);
 }
