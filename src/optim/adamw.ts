@@ -67,7 +67,7 @@ export class AdamW {
   /** @param params named parameters (model.namedParameters()), or groups of them; each parameter once
    * @throws GsaError INVALID_ARGUMENT */
   constructor(params: readonly NamedParameter[] | readonly ParameterGroup[], options: AdamWOptions = {}) {
-    checkOptions(options ?? null, ['lr', 'betas', 'eps', 'weightDecay'], 'AdamW');
+    checkOptions(options, ['lr', 'betas', 'eps', 'weightDecay'], 'AdamW');
     const { lr = 1e-3, betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0.01 } = options;
     this.#lr = atLeastZero('lr', lr);
     atLeastZero('weightDecay', weightDecay);
@@ -105,7 +105,7 @@ export class AdamW {
   /** One update from the parameters' gradients, which stay.
    * @throws GsaError INVALID_ARGUMENT naming a parameter that has no gradient; nothing is changed then */
   step(options: StepOptions = {}): void {
-    checkOptions(options ?? null, ['lr', 'scale', 'finite'], 'AdamW');
+    checkOptions(options, ['lr', 'scale', 'finite'], 'AdamW');
     const { scale, finite = true } = options;
     if (scale && !(scale instanceof Tensor)) throw expected('a Tensor', 'scale', scale, 'AdamW');
     if (typeof finite !== 'boolean') throw expected('true or false', 'finite', finite, 'AdamW');

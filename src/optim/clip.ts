@@ -25,7 +25,7 @@ export function clipScale(
   params: readonly Tensor[],
   options: { maxNorm?: number; gradScale?: number; losses?: readonly Tensor[] } = {},
 ): { scale: Tensor; norm: Tensor } {
-  checkOptions(options ?? null, ['maxNorm', 'gradScale', 'losses'], 'clipScale');
+  checkOptions(options, ['maxNorm', 'gradScale', 'losses'], 'clipScale');
   const { maxNorm = Infinity, gradScale = 1, losses = [] } = options;
   checkTensors('losses', losses, 'clipScale');
   if (typeof maxNorm !== 'number' || !(maxNorm > 0))

@@ -274,11 +274,6 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
   if (thread == 0) wait_stores();
 }
 
-// What is rarely needed lies in global memory where raw rows have its place, and for the second of two roles
-// that may need it at once.
-template <bool kLayer, bool kSecond>
-constexpr bool kExactInMemory = kLayer || kSecond;
-
 template <SlotPart kPart, bool kKeySide, bool kGrouped, bool kLayer, int kHalf, int kCluster, int kWidth>
 __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>& x,
                                           const Place<kGrouped, kHalf, kCluster>& at, int thread) {
@@ -286,8 +281,9 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
   constexpr bool kStarts = kPart != SlotPart::ends, kEnds = kPart != SlotPart::starts,
                  kKeep = kOwned == 1 && kStarts && kEnds;  // as in the forward sweep
   const FragmentPlace place(thread, 0);
-  const SlotBlock<kKeySide, kCluster> block{
-      a, kExactInMemory<kLayer, kPart == SlotPart::ends> ? a.slope.exact[blockIdx.x] : x.exact, place};
+  // In global memory where raw rows have its place, and for the second of two roles that may need it at once.
+  constexpr bool kAway = kLayer || kPart == SlotPart::ends;
+  const SlotBlock<kKeySide, kCluster> block{a, kAway ? a.slope.exact[blockIdx.x] : x.exact, place};
   const int n = uniform(at.line.steps);
   const auto rows_of_block = [&](const Location& to, int own, int64_t heads, int64_t head) {
     const int past = (at.rank * kOwned + own) * kSub;
@@ -443,8 +439,8 @@ void launch(gsa_device& device, ReverseSweep& a) {
                    a.width,
                    a.ends,
                    kLayer && kKeySide};
-  constexpr bool kExact = kExactInMemory<kLayer, kSplitSlots<kLayer, 1, kCluster>>;
-  const cuda::Scratch exact(device, kExact ? device.multiprocessors * sizeof(ExactWork) : 0);
+  constexpr bool kAway = kLayer || kSplitSlots<kLayer, 1, kCluster>;  // as in slot_role
+  const cuda::Scratch exact(device, kAway ? device.multiprocessors * sizeof(ExactWork) : 0);
   a.slope.exact = exact.as<ExactWork>();
   launch_sweep<true, kCluster, kThreadsOf<kLayer, 1, kCluster>>(
       device, reverse_sweep_kernel<kKeySide, kGrouped, kLayer, kHalf, kCluster, kWidth>, kBytes,
