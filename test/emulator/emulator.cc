@@ -8,6 +8,7 @@ Thread* current;
 std::vector<Block> blocks;
 char* shared_memory;
 int threads_of_block;
+uint3 blocks_launched{};
 int clusters_of_device = 132;
 
 namespace {

@@ -64,6 +64,7 @@ extern Thread* current;
 extern std::vector<Block> blocks;
 extern char* shared_memory;  // of all blocks
 extern int threads_of_block;
+extern uint3 blocks_launched;  // gridDim, where blocks run one after another
 extern int clusters_of_device;  // what clusters_that_fit answers
 
 void pause();  // the other threads go on
@@ -94,6 +95,7 @@ void together(Brought& mine, Perform perform) {
 
 #define threadIdx (emulator::current->thread)
 #define blockIdx (emulator::current->block_index)
+#define gridDim emulator::blocks_launched
 
 inline void emulated_syncthreads() {
   emulator::meet(emulator::current->block->barriers[0], emulator::threads_of_block);

@@ -51,6 +51,12 @@ for (const [main, op, kind, title] of [
   ],
   ['argmax.cc', 'reduce', 'argmax', 'kernel of argmax, emulated on the CPU: ties, NaN, rows of 1 to 33,000'],
   [
+    'rmsnorm.cc',
+    'rmsnorm',
+    'rows_of_vectors', // headers alone
+    'kernels of RMSNorm for whole 16-byte vectors, emulated on the CPU, against float64: D 8..8192, many rows a block',
+  ],
+  [
     'rotary.cc',
     'rotary',
     'rotary',

@@ -1,10 +1,13 @@
 // RMSNorm of rows that are whole 16-byte vectors, at the speed of memory: every value is read once and
-// written once. A row is one block's, its values stay in registers. Backward, a block walks over rows and
-// keeps the sums for dweight of its columns in registers, so that dy and h are not read again for them.
+// written once. A block walks over rows, which come to it through shared memory (row_ring_sm90.cuh) and stay
+// in registers until they are done. Backward it keeps the sums for dweight of its columns, too, so that dy and
+// h are not read again for them.
 #pragma once
 
 #include "../../cuda/kernel.cuh"
+#include "../../cuda/launch.cuh"
 #include "params.h"
+#include "row_ring_sm90.cuh"
 
 namespace gsa::cuda {
 
@@ -21,14 +24,9 @@ constexpr int kMostVectors = 2;    // of a thread; one where kMostThreads suffic
 constexpr int kColumns = 32;       // of one block that adds partial sums
 constexpr int kGroups = 32;        // parts that are added side by side there
 
-// Blocks of the backward on a multiprocessor: 1,024 threads of 64 registers, or 512 of 128.
+// Blocks on a multiprocessor: 1,024 threads of 64 registers, or 512 of 128.
 template <int kVectors, int kThreads>
-constexpr int kBackwardBlocks = 1024 / kVectors / kThreads;
-
-template <typename T>
-constexpr int kLanes = 16 / sizeof(T);
-template <typename T>
-using Vector = Pack<T, kLanes<T>>;
+constexpr int kBlocks = 1024 / kVectors / kThreads;
 
 // Vector i of a thread is column vector threadIdx.x + i * kThreads of the row; past the row there is none.
 template <int kVectors, int kThreads, typename Body>
@@ -53,9 +51,23 @@ __device__ __forceinline__ void read_weights(const float* weight, int64_t at, fl
   }
 }
 
+// The sum over a block's threads, the same on every thread, with one __syncthreads(): where there
+// are more rows, `sums` alternates between two places. Warps are added in order.
+template <int kThreads>
+__device__ __forceinline__ float row_sum(float value, float (&sums)[kThreads / kWarp]) {
+#pragma unroll
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(~0u, value, offset);
+  if (threadIdx.x % kWarp == 0) sums[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  float total = 0;
+#pragma unroll
+  for (int warp = 0; warp < kThreads / kWarp; ++warp) total += sums[warp];
+  return total;
+}
+
 template <typename T, int kVectors, int kThreads, bool kSilu>
 __global__ void __launch_bounds__(kThreads) forward_kernel(norm::RmsNormFwd p) {
-  __shared__ float shared[kThreads / kWarp];
+  __shared__ float sums[kThreads / kWarp];
   constexpr int N = kLanes<T>;
   const int64_t per_row = p.D / N, row = static_cast<int64_t>(blockIdx.x) * per_row;
   const auto* x = static_cast<const Vector<T>*>(p.x) + row;
@@ -65,7 +77,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(norm::RmsNormFwd p) {
     kept[i] = x[at];
     if (p.residual) added[i] = residual[at];
   });
-  float squares = 0;
+  float squares = 0, a[kVectors][N];
   for_vectors<kVectors, kThreads>(per_row, [&](int i, int64_t at) {
     // The residual stream is stored rounded, and what is normalised is what is stored.
     if (p.residual)
@@ -75,11 +87,12 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(norm::RmsNormFwd p) {
     if (p.h) (static_cast<Vector<T>*>(p.h) + row)[at] = kept[i];
 #pragma unroll
     for (int e = 0; e < N; ++e) {
-      const float h = to_float(kept[i].x[e]), a = kSilu ? h * sigmoid_for<T>(h) : h;
-      squares += a * a;
+      const float h = to_float(kept[i].x[e]);
+      a[i][e] = kSilu ? h * sigmoid_for<T>(h) : h;
+      squares += a[i][e] * a[i][e];
     }
   });
-  const float rstd = rsqrtf(block_sum<kThreads>(squares, shared) / static_cast<float>(p.D) + p.eps);
+  const float rstd = rsqrtf(row_sum<kThreads>(squares, sums) / static_cast<float>(p.D) + p.eps);
   if (threadIdx.x == 0) p.rstd[blockIdx.x] = rstd;
   float largest = 0;
   for_vectors<kVectors, kThreads>(per_row, [&](int i, int64_t at) {
@@ -88,8 +101,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(norm::RmsNormFwd p) {
     read_weights<T>(p.weight, at, w);
 #pragma unroll
     for (int e = 0; e < N; ++e) {
-      const float h = to_float(kept[i].x[e]), a = kSilu ? h * sigmoid_for<T>(h) : h;
-      y.x[e] = from_float<T>(a * rstd * w[e]);
+      y.x[e] = from_float<T>(a[i][e] * rstd * w[e]);
       largest = fmaxf(largest, fabsf(to_float(y.x[e])));
     }
     (static_cast<Vector<T>*>(p.y) + row)[at] = y;
@@ -99,45 +111,51 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(norm::RmsNormFwd p) {
 
 // With n = a * rstd and u = dy * weight: da = rstd * (u - n * mean(u * n)), dx = da * act'(h) + dh.
 template <typename T, int kVectors, int kThreads, bool kSilu>
-__global__ void __launch_bounds__(kThreads, kBackwardBlocks<kVectors, kThreads>)
+__global__ void __launch_bounds__(kThreads, kBlocks<kVectors, kThreads>)
     backward_kernel(norm::RmsNormBwd p, float* partial) {
-  __shared__ float shared[kThreads / kWarp];
+  __shared__ float sums[2][kThreads / kWarp];
+  __shared__ uint64_t full[kAhead];
   constexpr int N = kLanes<T>;
   const int64_t per_row = p.D / N;
+  RowRing<T, 3> ring{{p.dy, p.h, p.dh}, p.R, static_cast<int>(p.D * sizeof(T)), full, sm90::block_memory()};
+  ring.start();
   float w[kVectors][N], dweight[kVectors][N] = {}, largest = 0;
   for_vectors<kVectors, kThreads>(per_row, [&](int i, int64_t at) { read_weights<T>(p.weight, at, w[i]); });
-  for (int64_t r = blockIdx.x; r < p.R; r += gridDim.x) {
+  float rstd = ring.row < p.R ? p.rstd[ring.row] : 0;
+  for (int turn = 0; ring.row < p.R; turn ^= 1) {
+    const int64_t r = ring.row;
     Vector<T> dy[kVectors], h[kVectors], dh[kVectors];
+    float dot = 0, sg[kVectors][N];
+    ring.arrived();
     for_vectors<kVectors, kThreads>(per_row, [&](int i, int64_t at) {
-      dy[i] = static_cast<const Vector<T>*>(p.dy)[r * per_row + at];
-      h[i] = static_cast<const Vector<T>*>(p.h)[r * per_row + at];
-      if (p.dh) dh[i] = static_cast<const Vector<T>*>(p.dh)[r * per_row + at];
-    });
-    const float rstd = p.rstd[r];
-    float dot = 0;
-    for_vectors<kVectors, kThreads>(per_row, [&](int i, int64_t) {
+      dy[i] = ring.read(0, at);
+      h[i] = ring.read(1, at);
+      if (p.dh) dh[i] = ring.read(2, at);
 #pragma unroll
       for (int e = 0; e < N; ++e) {
-        const float v = to_float(h[i].x[e]), n = (kSilu ? v * sigmoid_for<T>(v) : v) * rstd;
-        const float g = to_float(dy[i].x[e]) * n;
+        const float v = to_float(h[i].x[e]);
+        sg[i][e] = kSilu ? sigmoid_for<T>(v) : 1.0f;
+        const float g = to_float(dy[i].x[e]) * (v * sg[i][e] * rstd);
         dweight[i][e] += g;
         dot += g * w[i][e];
       }
     });
-    const float mean = block_sum<kThreads>(dot, shared) / static_cast<float>(p.D);
+    const float mean = row_sum<kThreads>(dot, sums[turn]) / static_cast<float>(p.D);
+    ring.next();
+    const float rstd_next = ring.row < p.R ? p.rstd[ring.row] : 0;
     for_vectors<kVectors, kThreads>(per_row, [&](int i, int64_t at) {
       Vector<T> dx;
 #pragma unroll
       for (int e = 0; e < N; ++e) {
-        const float v = to_float(h[i].x[e]), sg = kSilu ? sigmoid_for<T>(v) : 1.0f;
-        const float u = to_float(dy[i].x[e]) * w[i][e];
-        const float da = rstd * (u - v * sg * rstd * mean);
-        dx.x[e] =
-            from_float<T>((kSilu ? da * silu_slope_of(v, sg) : da) + (p.dh ? to_float(dh[i].x[e]) : 0.0f));
+        const float v = to_float(h[i].x[e]), u = to_float(dy[i].x[e]) * w[i][e];
+        const float da = rstd * (u - v * sg[i][e] * rstd * mean);
+        dx.x[e] = from_float<T>((kSilu ? da * silu_slope_of(v, sg[i][e]) : da) +
+                                (p.dh ? to_float(dh[i].x[e]) : 0.0f));
         largest = fmaxf(largest, fabsf(to_float(dx.x[e])));
       }
       static_cast<Vector<T>*>(p.dx)[r * per_row + at] = dx;
     });
+    rstd = rstd_next;
   }
   if (p.absmax) raise_absmax(p.absmax, largest);
   if (!partial) return;
@@ -152,14 +170,15 @@ __global__ void __launch_bounds__(kThreads, kBackwardBlocks<kVectors, kThreads>)
 static __global__ void __launch_bounds__(kColumns* kGroups)
     add_parts_kernel(const float* __restrict__ partial, float* __restrict__ y, int64_t D, int64_t parts) {
   __shared__ float sums[kGroups][kColumns];
-  const int64_t d = blockIdx.x * static_cast<int64_t>(kColumns) + threadIdx.x;
+  const int column = threadIdx.x % kColumns, group = threadIdx.x / kColumns;
+  const int64_t d = blockIdx.x * static_cast<int64_t>(kColumns) + column;
   float sum = 0;
   if (d < D)
-    for (int64_t part = threadIdx.y; part < parts; part += kGroups) sum += partial[part * D + d];
-  sums[threadIdx.y][threadIdx.x] = sum;
+    for (int64_t part = group; part < parts; part += kGroups) sum += partial[part * D + d];
+  sums[group][column] = sum;
   __syncthreads();
-  if (threadIdx.y != 0 || d >= D) return;
-  for (int group = 1; group < kGroups; ++group) sum += sums[group][threadIdx.x];
+  if (group != 0 || d >= D) return;
+  for (int other = 1; other < kGroups; ++other) sum += sums[other][column];
   y[d] = sum;
 }
 
@@ -180,16 +199,21 @@ void with_threads(int64_t D, Body&& body) {
   body(std::integral_constant<int, kMostVectors>{}, std::integral_constant<int, kMostThreads>{});
 }
 
+// Blocks that fill the device, or one a row where there are fewer.
+template <int kVectors, int kThreads>
+int64_t blocks_for(const gsa_device& device, int64_t rows) {
+  return std::min<int64_t>(rows, device.multiprocessors * kBlocks<kVectors, kThreads>);
+}
+
 // False: not for these kernels, nothing was done.
 template <typename T>
 bool forward(gsa_device& device, const norm::RmsNormFwd& p) {
   if (!takes<T>(p.D, {p.x, p.residual, p.weight, p.y, p.h})) return false;
-  const unsigned rows = static_cast<unsigned>(p.R);
   with_threads<T>(p.D, [&](auto vectors, auto threads) {
     constexpr int kVectors = decltype(vectors)::value, kThreads = decltype(threads)::value;
     const auto kernel =
         p.silu ? forward_kernel<T, kVectors, kThreads, true> : forward_kernel<T, kVectors, kThreads, false>;
-    kernel<<<rows, kThreads, 0, device.stream>>>(p);
+    launch_blocks(device, kernel, p.R, kThreads, 0, p);
   });
   return true;
 }
@@ -199,15 +223,14 @@ bool backward(gsa_device& device, const norm::RmsNormBwd& p) {
   if (!takes<T>(p.D, {p.dy, p.dh, p.h, p.weight, p.dx})) return false;
   with_threads<T>(p.D, [&](auto vectors, auto threads) {
     constexpr int kVectors = decltype(vectors)::value, kThreads = decltype(threads)::value;
-    const int64_t blocks = kBackwardBlocks<kVectors, kThreads>;
-    const int64_t parts = std::min<int64_t>(p.R, device.multiprocessors * blocks);
+    const int64_t parts = blocks_for<kVectors, kThreads>(device, p.R);
     const Scratch partial(device, p.dweight ? static_cast<uint64_t>(parts * p.D) * sizeof(float) : 0);
     const auto kernel =
         p.silu ? backward_kernel<T, kVectors, kThreads, true> : backward_kernel<T, kVectors, kThreads, false>;
-    kernel<<<static_cast<unsigned>(parts), kThreads, 0, device.stream>>>(p, partial.as<float>());
+    launch_blocks(device, kernel, parts, kThreads, RowRing<T, 3>::shared_bytes(p.D), p, partial.as<float>());
     if (!p.dweight) return;
-    add_parts_kernel<<<static_cast<unsigned>((p.D + kColumns - 1) / kColumns), dim3(kColumns, kGroups), 0,
-                       device.stream>>>(partial.as<float>(), p.dweight, p.D, parts);
+    launch_blocks(device, add_parts_kernel, (p.D + kColumns - 1) / kColumns, kColumns * kGroups, 0,
+                  partial.as<float>(), p.dweight, p.D, parts);
   });
   return true;
 }

@@ -24,10 +24,13 @@ template <typename T, int N>
 struct alignas(sizeof(T) * N) Pack {
   T x[N];
 };
+inline float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 template <typename T>
 float sigmoid_for(float x) {
-  return 1.0f / (1.0f + std::exp(-x));
+  return sigmoid(x);
 }
+inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+inline void raise_absmax(float* y, float mine) { *y = std::fmax(*y, mine); }
 inline float silu_slope_of(float x, float sg) { return sg * (1.0f + x * (1.0f - sg)); }
 
 template <typename Body>

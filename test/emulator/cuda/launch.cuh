@@ -10,6 +10,7 @@ namespace gsa::cuda {
 template <class... Arguments, class... Given>
 void launch_blocks(gsa_device&, void (*kernel)(Arguments...), int64_t blocks, int threads, int bytes,
                    const Given&... a) {
+  emulator::blocks_launched = {static_cast<unsigned>(blocks), 1, 1};
   for (int64_t block = 0; block < blocks; ++block)
     emulator::launch(1, threads, 1, bytes, [&] { kernel(a...); }, static_cast<unsigned>(block));
 }
