@@ -380,7 +380,7 @@ __device__ __forceinline__ void activate_role(Memory<1, kIn, kOut>& x, const Pla
 }
 
 template <bool kBackward, bool kGrouped, bool kLayer, int kHalves, int kCluster, int kIn, int kOut>
-__global__ void __launch_bounds__(kThreadsOf<kLayer, kHalves, kCluster>, 1)
+__global__ void __launch_bounds__(kThreadsOf<kLayer, kBackward, kHalves, kCluster>, 1)
     forward_sweep_kernel(const __grid_constant__ ForwardSweep a) {
   if (kHalves * kCluster == 1 && blockIdx.x >= a.clusters) return;
   auto& x = *reinterpret_cast<Memory<kHalves, kIn, kOut>*>(block_memory());
@@ -398,7 +398,7 @@ __global__ void __launch_bounds__(kThreadsOf<kLayer, kHalves, kCluster>, 1)
     }
     take_registers<kBesideActivateRegisters>();
   }
-  constexpr bool kSplit = kSplitSlots<kLayer, kHalves, kCluster>;
+  constexpr bool kSplit = kSplitSlots<kLayer, kBackward, kHalves, kCluster>;
   constexpr RoleRegisters kRegisters = kBackward ? kBackwardRegisters : kForwardRegisters;
   if (role == 0) {
     if constexpr (kSplit) take_registers<kRegisters.beside>();
@@ -435,7 +435,7 @@ void launch(gsa_device& device, ForwardSweep& a) {
                    kLayer};
   const cuda::Scratch exact(device, kLayer && kBackward ? device.multiprocessors * sizeof(ExactWork) : 0);
   a.slope.exact = exact.as<ExactWork>();
-  launch_sweep<false, kHalves * kCluster, kThreadsOf<kLayer, kHalves, kCluster>>(
+  launch_sweep<false, kHalves * kCluster, kThreadsOf<kLayer, kBackward, kHalves, kCluster>>(
       device, forward_sweep_kernel<kBackward, kGrouped, kLayer, kHalves, kCluster, kIn, kOut>, kBytes,
       (kIn + kOut) * kSlots, kHalves == 1, a, pass);
 }

@@ -10,12 +10,13 @@ namespace gsa::sm90 {
 enum class SlotPart { both, starts, ends };
 
 // Narrow widths have several blocks of 16 rows a step in each block of threads, and one slot role does one
-// after the other while the others wait. In the layer form the fourth role is another
-// (sweep_activate_sm90.cuh). `kHalves`: of the slots, in one cluster.
-template <bool kLayer, int kHalves, int kCluster>
-constexpr bool kSplitSlots = !kLayer && kHalves == 1 && kCluster < 4;
-template <bool kLayer, int kHalves, int kCluster>
-constexpr int kThreadsOf = kSweepThreads + (kLayer || kSplitSlots<kLayer, kHalves, kCluster> ? kRole : 0);
+// after the other while the others wait; forward it is what the others wait for at all widths. In the layer
+// form the fourth role is another (sweep_activate_sm90.cuh). `kHalves`: of the slots, in one cluster.
+template <bool kLayer, bool kBackward, int kHalves, int kCluster>
+constexpr bool kSplitSlots = !kLayer && (!kBackward || (kHalves == 1 && kCluster < 4));
+template <bool kLayer, bool kBackward, int kHalves, int kCluster>
+constexpr int kThreadsOf =
+    kSweepThreads + (kLayer || kSplitSlots<kLayer, kBackward, kHalves, kCluster> ? kRole : 0);
 
 // Registers of a thread. Four roles fill a multiprocessor with 512 for one thread of each, and start with as
 // many each. README-sweeps.md has what other shares gave.
