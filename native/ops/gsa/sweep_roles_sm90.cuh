@@ -14,6 +14,9 @@ enum class SlotPart { both, starts, ends };
 // form the fourth role is another (sweep_activate_sm90.cuh). `kHalves`: of the slots, in one cluster.
 template <bool kLayer, bool kBackward, int kHalves, int kCluster>
 constexpr bool kSplitSlots = !kLayer && (!kBackward || (kHalves == 1 && kCluster < 4));
+// Forward the first of two slot roles takes the pairs of rows from the in role.
+template <bool kLayer, bool kBackward, int kHalves, int kCluster>
+constexpr bool kPairsBeside = !kBackward && kSplitSlots<kLayer, kBackward, kHalves, kCluster>;
 template <bool kLayer, bool kBackward, int kHalves, int kCluster>
 constexpr int kThreadsOf =
     kSweepThreads + (kLayer || kSplitSlots<kLayer, kBackward, kHalves, kCluster> ? kRole : 0);
@@ -23,7 +26,7 @@ constexpr int kThreadsOf =
 struct RoleRegisters {
   int beside, starts, ends;  // `beside`: of in and out
 };
-constexpr RoleRegisters kForwardRegisters{152, 88, 120}, kBackwardRegisters{144, 80, 144},
+constexpr RoleRegisters kForwardRegisters{160, 72, 120}, kBackwardRegisters{144, 80, 144},
     kReverseRegisters{144, 112, 112};
 constexpr int kActivateRegisters = 32, kBesideActivateRegisters = 160;
 template <int kRegisters>
