@@ -96,7 +96,7 @@ template <bool kBackward, bool kGrouped, bool kLayer, int kHalves, int kCluster,
 __device__ __forceinline__ void in_role(const ForwardSweep& a, Memory<kHalves, kIn, kOut>& x,
                                         const Place<kHalves, kCluster>& at, int thread) {
   constexpr int kElements = (kIn + kOut) * kSlots, kOwned = kSubs / kCluster;
-  constexpr bool kPairs = !kPairsBeside<kLayer, kBackward, kHalves, kCluster>;
+  constexpr bool kPairs = !kPairsBeside<kLayer, kBackward, kHalves>;
   const int warp = thread / 32, first = at.rank * kIn, n = uniform(at.line.steps);
   Cursor<false> next(at.line);
   const auto load = [&](int i) {
@@ -268,7 +268,7 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Memory<kHalves,
                     at.kSlotsOfHead};
   };
   // The first of two roles makes the pairs of the rows that the in role reads.
-  constexpr bool kPairs = kStarts && kPairsBeside<kLayer, kBackward, kHalves, kCluster>;
+  constexpr bool kPairs = kStarts && kPairsBeside<kLayer, kBackward, kHalves>;
   int rows_before = 0;
   Cursor<false> starting(at.line), ending(at.line);
   Decayed newer, older;
@@ -402,7 +402,7 @@ __device__ __forceinline__ void activate_role(Memory<1, kIn, kOut>& x, const Pla
 }
 
 template <bool kBackward, bool kGrouped, bool kLayer, int kHalves, int kCluster, int kIn, int kOut>
-__global__ void __launch_bounds__(kThreadsOf<kLayer, kBackward, kHalves, kCluster>, 1)
+__global__ void __launch_bounds__(kThreadsOf<kLayer || kSplitForward<kLayer, kBackward, kHalves>>, 1)
     forward_sweep_kernel(const __grid_constant__ ForwardSweep a) {
   if (kHalves * kCluster == 1 && blockIdx.x >= a.clusters) return;
   auto& x = *reinterpret_cast<Memory<kHalves, kIn, kOut>*>(block_memory());
@@ -420,8 +420,8 @@ __global__ void __launch_bounds__(kThreadsOf<kLayer, kBackward, kHalves, kCluste
     }
     take_registers<kBesideActivateRegisters>();
   }
-  constexpr bool kSplit = kSplitSlots<kLayer, kBackward, kHalves, kCluster>;
-  constexpr RoleRegisters kRegisters = kBackward ? kBackwardRegisters : kForwardRegisters;
+  constexpr bool kSplit = kSplitForward<kLayer, kBackward, kHalves>;
+  constexpr RoleRegisters kRegisters = forward_registers(kBackward, kHalves, kCluster);
   if (role == 0) {
     if constexpr (kSplit) take_registers<kRegisters.beside>();
     in_role<kBackward, kGrouped, kLayer, kHalves, kCluster, kIn, kOut>(a, x, at, thread);
@@ -457,7 +457,7 @@ void launch(gsa_device& device, ForwardSweep& a) {
                    kLayer};
   const cuda::Scratch exact(device, kLayer && kBackward ? device.multiprocessors * sizeof(ExactWork) : 0);
   a.slope.exact = exact.as<ExactWork>();
-  launch_sweep<false, kHalves * kCluster, kThreadsOf<kLayer, kBackward, kHalves, kCluster>>(
+  launch_sweep<false, kHalves * kCluster, kThreadsOf<kLayer || kSplitForward<kLayer, kBackward, kHalves>>>(
       device, forward_sweep_kernel<kBackward, kGrouped, kLayer, kHalves, kCluster, kIn, kOut>, kBytes,
       (kIn + kOut) * kSlots, kHalves == 1, a, pass);
 }
