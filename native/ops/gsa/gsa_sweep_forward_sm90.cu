@@ -96,6 +96,7 @@ template <bool kBackward, bool kGrouped, bool kLayer, int kHalves, int kCluster,
 __device__ __forceinline__ void in_role(const ForwardSweep& a, Memory<kHalves, kIn, kOut>& x,
                                         const Place<kHalves, kCluster>& at, int thread) {
   constexpr int kElements = (kIn + kOut) * kSlots, kOwned = kSubs / kCluster;
+  constexpr bool kPairs = !kPairsBeside<kLayer, kBackward, kHalves>;
   const int warp = thread / 32, first = at.rank * kIn, n = uniform(at.line.steps);
   Cursor<false> next(at.line);
   const auto load = [&](int i) {
@@ -129,7 +130,7 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Memory<kHalves, k
         clear_rows<kIn>(q, here.rows, thread);
         clear_rows<kIn>(k, here.rows, thread);
         publish_shared();
-        named_sync<kInBarrier, kRole>();
+        named_sync<kPairs ? kInBarrier : kRowsBarrier, kPairs ? kRole : 2 * kRole>();
       }
       const bf16* strengths = x.strengths[i % 4];
       const float* decays = x.decay[i % 4][0];
@@ -139,15 +140,16 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Memory<kHalves, k
       for (int sub = 0; sub < kSubs; ++sub) {
         float out[2][4];
         state.start(q, k, {strengths, decays, sub, thread}, sub, out);
-        pairs.add(q, k, warp, sub, thread % 32);
+        if constexpr (kPairs) pairs.add(q, k, warp, sub, thread % 32);
         state.answered(out);
         send_partial<kCluster>(out, x.partial[i % 2][sub % kOwned * kCluster + at.rank], ready,
                                at.half * kCluster + sub / kOwned, thread);
         state.settle();
       }
       steps.read();
-      pairs.template send<kCluster>(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready,
-                                    at.half * kCluster + warp / kOwned, thread % 32);
+      if constexpr (kPairs)
+        pairs.template send<kCluster>(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready,
+                                      at.half * kCluster + warp / kOwned, thread % 32);
       if (kBackward && (!kGrouped || uniform(here.head == here.kv_head * a.group)))
         store_anchor(state, anchor<kGrouped, kIn, kOut>(a, at, here), thread);
       if (uniform(here.step + 1 == here.stop))
@@ -265,6 +267,9 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Memory<kHalves,
                     static_cast<unsigned>(heads) * at.kSlotsOfHead, min(max(to.rows - past, 0), kSub),
                     at.kSlotsOfHead};
   };
+  // The first of two roles makes the pairs of the rows that the in role reads.
+  constexpr bool kPairs = kStarts && kPairsBeside<kLayer, kBackward, kHalves>;
+  int rows_before = 0;
   Cursor<false> starting(at.line), ending(at.line);
   Decayed newer, older;
   Fragment new_g = {}, new_s = {}, g = {}, s = {};
@@ -297,7 +302,8 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Memory<kHalves,
       if (thread == 0) expect_bytes(&x.partial_ready[c % 2], kPartialBytes);
     }
     steps.free();
-    if (!ends) steps.read();
+    if (!kPairs && !ends) steps.read();
+    const int rows_here = starting.here.rows;
 #pragma unroll 1
     for (int own = 0; own < kOwned; ++own) {
       const int sub = at.rank * kOwned + own;
@@ -347,6 +353,22 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Memory<kHalves,
       if constexpr (!kBackward && kHalves == 2)
         if (ends && sub / (kSubs / 2) == at.half) send_factors<kCluster>(x.halves, c, sub, place);
     }
+    if constexpr (kPairs) {
+      const int i = step - 1;
+      const bool reads = i >= 0 && i < n;
+      Pairs<kIn> pairs;
+      if (reads) {
+        wait_barrier(&x.rows_ready[i % 2], i / 2 % 2);
+        if (uniform(rows_before < kStep)) named_sync<kRowsBarrier, 2 * kRole>();  // the in role clears
+        pairs.add(x.reading[i % 2], x.writing[i % 2], place.warp, place.lane);
+      }
+      steps.read();
+      if (reads)
+        pairs.template send<kCluster>(x.pairs[i % 2][place.warp % kOwned * kCluster + at.rank],
+                                      &x.partial_ready[i % 2], at.half * kCluster + place.warp / kOwned,
+                                      place.lane);
+      rows_before = rows_here;
+    }
     steps.done();
   }
   steps.end();
@@ -380,7 +402,7 @@ __device__ __forceinline__ void activate_role(Memory<1, kIn, kOut>& x, const Pla
 }
 
 template <bool kBackward, bool kGrouped, bool kLayer, int kHalves, int kCluster, int kIn, int kOut>
-__global__ void __launch_bounds__(kThreadsOf<kLayer, kHalves, kCluster>, 1)
+__global__ void __launch_bounds__(kThreadsOf<kLayer || kSplitForward<kLayer, kBackward, kHalves>>, 1)
     forward_sweep_kernel(const __grid_constant__ ForwardSweep a) {
   if (kHalves * kCluster == 1 && blockIdx.x >= a.clusters) return;
   auto& x = *reinterpret_cast<Memory<kHalves, kIn, kOut>*>(block_memory());
@@ -398,8 +420,8 @@ __global__ void __launch_bounds__(kThreadsOf<kLayer, kHalves, kCluster>, 1)
     }
     take_registers<kBesideActivateRegisters>();
   }
-  constexpr bool kSplit = kSplitSlots<kLayer, kHalves, kCluster>;
-  constexpr RoleRegisters kRegisters = kBackward ? kBackwardRegisters : kForwardRegisters;
+  constexpr bool kSplit = kSplitForward<kLayer, kBackward, kHalves>;
+  constexpr RoleRegisters kRegisters = forward_registers(kBackward, kHalves, kCluster);
   if (role == 0) {
     if constexpr (kSplit) take_registers<kRegisters.beside>();
     in_role<kBackward, kGrouped, kLayer, kHalves, kCluster, kIn, kOut>(a, x, at, thread);
@@ -435,7 +457,7 @@ void launch(gsa_device& device, ForwardSweep& a) {
                    kLayer};
   const cuda::Scratch exact(device, kLayer && kBackward ? device.multiprocessors * sizeof(ExactWork) : 0);
   a.slope.exact = exact.as<ExactWork>();
-  launch_sweep<false, kHalves * kCluster, kThreadsOf<kLayer, kHalves, kCluster>>(
+  launch_sweep<false, kHalves * kCluster, kThreadsOf<kLayer || kSplitForward<kLayer, kBackward, kHalves>>>(
       device, forward_sweep_kernel<kBackward, kGrouped, kLayer, kHalves, kCluster, kIn, kOut>, kBytes,
       (kIn + kOut) * kSlots, kHalves == 1, a, pass);
 }

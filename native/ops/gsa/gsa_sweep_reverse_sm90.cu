@@ -387,7 +387,7 @@ __device__ __forceinline__ void activate_role(Shared<kWidth>& x, const Place<kGr
 }
 
 template <bool kKeySide, bool kGrouped, bool kLayer, int kHalf, int kCluster, int kWidth>
-__global__ void __launch_bounds__(kThreadsOf<kLayer, 1, kCluster>, 1)
+__global__ void __launch_bounds__(kThreadsOf<kLayer || kSplitReverse<kLayer, kKeySide, kCluster>>, 1)
     reverse_sweep_kernel(const __grid_constant__ ReverseSweep a) {
   if (kCluster == 1 && blockIdx.x >= a.clusters) return;
   auto& x = *reinterpret_cast<Shared<kWidth>*>(block_memory());
@@ -404,8 +404,8 @@ __global__ void __launch_bounds__(kThreadsOf<kLayer, 1, kCluster>, 1)
     }
     take_registers<kBesideActivateRegisters>();
   }
-  constexpr bool kSplit = kSplitSlots<kLayer, 1, kCluster>;
-  constexpr RoleRegisters kRegisters = kReverseRegisters;
+  constexpr bool kSplit = kSplitReverse<kLayer, kKeySide, kCluster>;
+  constexpr RoleRegisters kRegisters = reverse_registers(kCluster);
   if (role == 0) {
     if constexpr (kSplit) take_registers<kRegisters.beside>();
     in_role<kKeySide, kGrouped, kLayer, kHalf, kCluster, kWidth>(a, x, at, thread);
@@ -439,10 +439,10 @@ void launch(gsa_device& device, ReverseSweep& a) {
                    a.width,
                    a.ends,
                    kLayer && kKeySide};
-  constexpr bool kAway = kLayer || kSplitSlots<kLayer, 1, kCluster>;  // as in slot_role
+  constexpr bool kAway = kLayer || kSplitReverse<kLayer, kKeySide, kCluster>;  // as in slot_role
   const cuda::Scratch exact(device, kAway ? device.multiprocessors * sizeof(ExactWork) : 0);
   a.slope.exact = exact.as<ExactWork>();
-  launch_sweep<true, kCluster, kThreadsOf<kLayer, 1, kCluster>>(
+  launch_sweep<true, kCluster, kThreadsOf<kLayer || kSplitReverse<kLayer, kKeySide, kCluster>>>(
       device, reverse_sweep_kernel<kKeySide, kGrouped, kLayer, kHalf, kCluster, kWidth>, kBytes,
       2 * kWidth * kSlots, kHalf == 0, a, pass);
 }

@@ -9,21 +9,33 @@ namespace gsa::sm90 {
 // other roles wait for before they read the rows, and what is left to do when they have.
 enum class SlotPart { both, starts, ends };
 
-// Narrow widths have several blocks of 16 rows a step in each block of threads, and one slot role does one
-// after the other while the others wait. In the layer form the fourth role is another
+// One slot role does the blocks of 16 rows of a step one after the other while the others wait, most of all
+// at narrow widths, which have several. So there are two, but where _out_ is what the others wait for: dv of
+// four blocks; and for dq with 128 slots. In the layer form the fourth role is another
 // (sweep_activate_sm90.cuh). `kHalves`: of the slots, in one cluster.
-template <bool kLayer, int kHalves, int kCluster>
-constexpr bool kSplitSlots = !kLayer && kHalves == 1 && kCluster < 4;
-template <bool kLayer, int kHalves, int kCluster>
-constexpr int kThreadsOf = kSweepThreads + (kLayer || kSplitSlots<kLayer, kHalves, kCluster> ? kRole : 0);
+template <bool kLayer, bool kBackward, int kHalves>
+constexpr bool kSplitForward = !kLayer && (!kBackward || kHalves == 1);
+template <bool kLayer, bool kKeySide, int kCluster>
+constexpr bool kSplitReverse = !kLayer && (kKeySide || kCluster < 4);
+// Forward the first of two slot roles takes the pairs of rows from the in role.
+template <bool kLayer, bool kBackward, int kHalves>
+constexpr bool kPairsBeside = !kBackward && kSplitForward<kLayer, kBackward, kHalves>;
+
+template <bool kFourRoles>
+constexpr int kThreadsOf = kSweepThreads + (kFourRoles ? kRole : 0);
 
 // Registers of a thread. Four roles fill a multiprocessor with 512 for one thread of each, and start with as
 // many each. README-sweeps.md has what other shares gave.
 struct RoleRegisters {
   int beside, starts, ends;  // `beside`: of in and out
 };
-constexpr RoleRegisters kForwardRegisters{152, 88, 120}, kBackwardRegisters{144, 80, 144},
-    kReverseRegisters{144, 112, 112};
+constexpr RoleRegisters forward_registers(bool backward, int halves, int cluster) {
+  if (backward) return cluster < 4 ? RoleRegisters{144, 80, 144} : RoleRegisters{160, 72, 120};
+  return halves == 1 && cluster == 4 ? RoleRegisters{152, 88, 120} : RoleRegisters{160, 72, 120};
+}
+constexpr RoleRegisters reverse_registers(int cluster) {
+  return cluster < 4 ? RoleRegisters{144, 112, 112} : RoleRegisters{160, 96, 96};
+}
 constexpr int kActivateRegisters = 32, kBesideActivateRegisters = 160;
 template <int kRegisters>
 __device__ __forceinline__ void take_registers() {

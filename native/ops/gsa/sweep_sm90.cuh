@@ -28,7 +28,7 @@ constexpr int kSub = 16, kSubs = kStep / kSub;  // tokens between two moves of t
 constexpr int kRole = 128;                      // threads of a role
 constexpr int kSweepThreads = 3 * kRole;
 constexpr int kSlotBarrier = 1, kInBarrier = 2, kOutBarrier = 3;  // of the roles' own threads
-constexpr int kRowsBarrier = 4;                                   // of the in and out roles
+constexpr int kRowsBarrier = 4;  // of the in role and another that reads its rows
 
 constexpr int kWeightPitch = 24;  // bfloat16 between rows of the pair weights
 constexpr int kStepTile = kStep * kTile, kSubTile = kSub * kTile;
@@ -333,6 +333,11 @@ struct Pairs {
       mma(x[0], fa, fb[0], fb[1]);
       mma(x[1], fa, fb[2], fb[3]);
     }
+  }
+  // All quarters, where nothing else has to be done meanwhile.
+  __device__ __forceinline__ void add(const bf16* reading, const bf16* writing, int sub, int lane) {
+#pragma unroll 1
+    for (int quarter = 0; quarter < 4; ++quarter) add(reading, writing, sub, quarter, lane);
   }
   // To the block that owns the rows; the address and the barrier as they lie in this one.
   template <int kCluster>
