@@ -1,5 +1,5 @@
-// Which kernels keep registers in local memory, as ptxas says (-warn-spills): a kernel that spills is slow without being
-// wrong, so nothing else would show it.
+// Which kernels keep registers in local memory, as ptxas says (-warn-spills), and of which it waits for each product of a
+// warpgroup by itself, for want of registers: such a kernel is slow without being wrong, so nothing else would show it.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -8,20 +8,30 @@ export const SPILLS = 'build-cuda/spills.json';
 const COMPILED = /Building CUDA object \S*?([^/\s]+)\.cu\.o/g;
 const SPILLED =
   /Registers are spilled to local memory in function '(\S+)', (\d+) bytes spill stores, (\d+) bytes spill loads/g;
+const SERIALISED = /wgmma\.mma_async instructions are serialized due to [^']*'(\S+)'/g;
 // nvcc names what is in an anonymous namespace after its file: length, file, hash, then the name's length and the name.
 const FILE = /_\d+_(\w+)_cu_[0-9a-f]{8}/;
 
 /** The list after a build with this log: of the files that it compiled, what it says; of all others, what `previous` had.
- * Each { kernel (as the linker knows it), file (without .cu), stores, loads (bytes a thread) }, sorted. */
+ * Each { kernel (as the linker knows it), file (without .cu), stores, loads (bytes a thread), serialised }, sorted. */
 export function readSpills(log, previous) {
   const compiled = new Set([...log.matchAll(COMPILED)].map(([, file]) => file));
-  const found = [...log.matchAll(SPILLED)].map(([, kernel, stores, loads]) => ({
-    kernel,
-    file: FILE.exec(kernel)?.[1] ?? '',
-    stores: Number(stores),
-    loads: Number(loads),
-  }));
-  const list = [...previous.filter(({ file }) => !compiled.has(file)), ...found];
+  const found = new Map();
+  const entry = (kernel) => {
+    if (!found.has(kernel))
+      found.set(kernel, {
+        kernel,
+        file: FILE.exec(kernel)?.[1] ?? '',
+        stores: 0,
+        loads: 0,
+        serialised: false,
+      });
+    return found.get(kernel);
+  };
+  for (const [, kernel, stores, loads] of log.matchAll(SPILLED))
+    Object.assign(entry(kernel), { stores: Number(stores), loads: Number(loads) });
+  for (const [, kernel] of log.matchAll(SERIALISED)) entry(kernel).serialised = true;
+  const list = [...previous.filter(({ file }) => !compiled.has(file)), ...found.values()];
   return list.toSorted((a, b) => (a.kernel < b.kernel ? -1 : 1));
 }
 
@@ -36,7 +46,12 @@ export function keepSpills(root, log) {
 
 /** One line for people. */
 export function describeSpills(list) {
-  if (list.length === 0) return 'no CUDA kernel spills registers';
-  const most = Math.max(...list.map(({ stores }) => stores));
-  return `${list.length} CUDA kernels spill registers, at most ${most} bytes a thread (${SPILLS})`;
+  const spill = list.filter(({ stores }) => stores > 0);
+  const serialised = list.filter((kernel) => kernel.serialised);
+  const most = Math.max(0, ...spill.map(({ stores }) => stores));
+  const spills =
+    spill.length === 0
+      ? 'no CUDA kernel spills registers'
+      : `${spill.length} CUDA kernels spill registers, at most ${most} bytes a thread`;
+  return `${spills}; of ${serialised.length} ptxas serialises the products of warpgroups (${SPILLS})`;
 }

@@ -9,6 +9,7 @@ interface Spill {
   file: string;
   stores: number;
   loads: number;
+  serialised: boolean;
 }
 const { readSpills, SPILLS } = (await import(
   pathToFileURL(join(ROOT, 'native', 'build', 'spills.mjs')).href
@@ -16,6 +17,8 @@ const { readSpills, SPILLS } = (await import(
 
 const name = (file: string, kernel: string) =>
   `_ZN3gsa4sm9055_GLOBAL__N__565ab2cb_${file.length + 3}_${file}_cu_d052e6cc${kernel.length}${kernel}EvNS0_4PassE`;
+const serialised = (kernel: string) =>
+  `ptxas info    : (C7512) Potential Performance Loss: wgmma.mma_async instructions are serialized due to insufficient register resources for the function '${kernel}'`;
 const warning = (kernel: string, stores: number) =>
   `ptxas warning : Registers are spilled to local memory in function '${kernel}', ${stores} bytes spill stores, 8 bytes spill loads`;
 
@@ -24,12 +27,18 @@ test('the list of spills follows what a build compiled again', (t) => {
   const compiles = (file: string) =>
     `[ 50%] Building CUDA object CMakeFiles/gsa_cuda.dir/native/ops/gsa/${file}.cu.o`;
   const first = readSpills(
-    [compiles('gsa_flow_sm90'), warning(flow, 4), compiles('gsa_walk_sm90'), warning(walk, 20)].join('\n'),
+    [
+      compiles('gsa_flow_sm90'),
+      warning(flow, 4),
+      compiles('gsa_walk_sm90'),
+      serialised(walk),
+      warning(walk, 20),
+    ].join('\n'),
     [],
   );
   t.deepEqual(first, [
-    { kernel: flow, file: 'gsa_flow_sm90', stores: 4, loads: 8 },
-    { kernel: walk, file: 'gsa_walk_sm90', stores: 20, loads: 8 },
+    { kernel: flow, file: 'gsa_flow_sm90', stores: 4, loads: 8, serialised: false },
+    { kernel: walk, file: 'gsa_walk_sm90', stores: 20, loads: 8, serialised: true },
   ]);
   t.deepEqual(readSpills('[100%] Built target gsa_cuda', first), first);
   t.deepEqual(readSpills(compiles('gsa_walk_sm90'), first), first.slice(0, 1));
@@ -66,7 +75,11 @@ const ALLOWED: [RegExp, number][] = [
   [/walk_states_kernelINS0_5SlotsILi64ELb1E/, 8],
 ];
 
-test('kernels of gated slot attention spill no more registers than is known', (t) => {
+// Of these ptxas serialises the products of warpgroups: the backward at narrow widths, whose slot roles need the registers more.
+const SERIALISED =
+  /(forward_sweep_kernelILb1ELb[01]ELb0ELi1|reverse_sweep_kernelILb[01]ELb[01]ELb0ELi[012])ELi[12]E/;
+
+test('kernels of gated slot attention spill no more registers than is known, nor wait more for products', (t) => {
   const path = join(ROOT, SPILLS);
   if (!existsSync(path)) {
     t.log('SKIPPED: needs a checkout in which the CUDA backend was built');
@@ -76,7 +89,8 @@ test('kernels of gated slot attention spill no more registers than is known', (t
     file.startsWith('gsa_'),
   );
   t.log(list.map(({ file, kernel, stores }) => `${file} ${kernel}: ${stores} bytes`).join('\n'));
-  for (const { kernel, stores } of list) {
+  for (const { kernel, stores, serialised } of list) {
+    t.true(!serialised || SERIALISED.test(kernel), `the products of ${kernel} are serialised`);
     const allowed = ALLOWED.find(([pattern]) => pattern.test(kernel))?.[1] ?? 0;
     t.true(stores <= allowed, `${kernel} spills ${stores} bytes, ${allowed} are known`);
   }
