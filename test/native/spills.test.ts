@@ -49,21 +49,24 @@ test('the list of spills follows what a build compiled again', (t) => {
 const ALLOWED: [RegExp, number][] = [
   // Two slot roles, by width: slower without these spills, in fewer roles (README-sweeps.md).
   [/forward_sweep_kernelILb0ELb0ELb0ELi1ELi2ELi128E/, 56],
-  [/forward_sweep_kernelILb0ELb0ELb0ELi1ELi4ELi128E/, 20],
+  [/forward_sweep_kernelILb0ELb0ELb0ELi1ELi4ELi128E/, 36],
   [/forward_sweep_kernelILb0ELb0ELb0ELi2ELi1ELi64E/, 12],
   [/forward_sweep_kernelILb0ELb0ELb0ELi2ELi1ELi128E/, 52],
   [/forward_sweep_kernelILb0ELb0ELb0ELi2ELi2ELi128E/, 32],
   [/forward_sweep_kernelILb1ELb[01]ELb0ELi1ELi1ELi128E/, 124],
   [/forward_sweep_kernelILb1ELb[01]ELb0ELi1ELi2ELi128E/, 356],
+  [/forward_sweep_kernelILb1ELb[01]ELb0ELi1ELi4ELi128E/, 160],
   [/reverse_sweep_kernelILb[01]ELb[01]ELb0ELi[012]ELi1ELi128E/, 68],
   [/reverse_sweep_kernelILb[01]ELb[01]ELb0ELi[012]ELi2ELi128E/, 208],
-  // The backward of the layer form, where of four roles each has fewer registers: K = V = 128, 256, 512.
-  [/forward_sweep_kernelILb1ELb0ELb1ELi1ELi1ELi128ELi128E/, 8],
-  [/forward_sweep_kernelILb1ELb0ELb1ELi1ELi2ELi128ELi128E/, 124],
-  [/reverse_sweep_kernelILb0ELb0ELb1ELi0ELi[14]ELi128E/, 4],
-  [/reverse_sweep_kernelILb0ELb0ELb1ELi0ELi2ELi128E/, 20],
-  [/reverse_sweep_kernelILb1ELb0ELb1ELi0ELi2ELi128E/, 96],
-  [/reverse_sweep_kernelILb1ELb0ELb1ELi0ELi4ELi128E/, 8],
+  [/reverse_sweep_kernelILb1ELb[01]ELb0ELi[012]ELi4ELi128E/, 124],
+  // The layer form: two slot roles to K = V = 256, a role for silu at 512.
+  [/forward_sweep_kernelILb0ELb0ELb1ELi1ELi2ELi128E/, 56],
+  [/forward_sweep_kernelILb1ELb0ELb1ELi1ELi1ELi64E/, 4],
+  [/forward_sweep_kernelILb1ELb0ELb1ELi1ELi1ELi128E/, 16],
+  [/forward_sweep_kernelILb1ELb0ELb1ELi1ELi2ELi128E/, 164],
+  [/reverse_sweep_kernelILb[01]ELb0ELb1ELi0ELi1ELi(64|128)E/, 4],
+  [/reverse_sweep_kernelILb[01]ELb0ELb1ELi0ELi2ELi128E/, 120],
+  [/reverse_sweep_kernelILb[01]ELb0ELb1ELi0ELi4ELi128E/, 8],
   // 128 slots: K = V = 128 and 256.
   [/forward_sweep_kernelILb1ELb0ELb0ELi2ELi1ELi128ELi128E/, 24],
   [/forward_sweep_kernelILb1ELb0ELb0ELi2ELi2ELi128ELi128E/, 36],
