@@ -11,16 +11,15 @@ enum class SlotPart { both, starts, ends };
 
 // One slot role does the blocks of 16 rows of a step one after the other while the others wait, most of all
 // at narrow widths, which have several. So there are two, but where _out_ is what the others wait for (dv of
-// four blocks), for dq with 128 slots, and in the layer form of four blocks, where the fourth role makes silu
-// of the rows and nothing else; at its other widths the first slot role does that (sweep_activate_sm90.cuh).
+// four blocks) and with 128 slots. In the layer form the fourth role is another (sweep_activate_sm90.cuh).
 // `kHalves`: of the slots, in one cluster.
-template <bool kLayer, bool kBackward, int kHalves, int kCluster>
-constexpr bool kSplitForward = kLayer ? kCluster < 4 : !kBackward || kHalves == 1;
+template <bool kLayer, int kHalves>
+constexpr bool kSplitForward = !kLayer && kHalves == 1;
 template <bool kLayer, bool kKeySide, int kCluster>
-constexpr bool kSplitReverse = kCluster < 4 || (kKeySide && !kLayer);
+constexpr bool kSplitReverse = !kLayer && (kKeySide || kCluster < 4);
 // Forward the first of two slot roles takes the pairs of rows from the in role.
-template <bool kLayer, bool kBackward, int kHalves, int kCluster>
-constexpr bool kPairsBeside = !kBackward && kSplitForward<kLayer, kBackward, kHalves, kCluster>;
+template <bool kLayer, bool kBackward, int kHalves>
+constexpr bool kPairsBeside = !kBackward && kSplitForward<kLayer, kHalves>;
 
 template <bool kFourRoles>
 constexpr int kThreadsOf = kSweepThreads + (kFourRoles ? kRole : 0);
@@ -30,13 +29,11 @@ constexpr int kThreadsOf = kSweepThreads + (kFourRoles ? kRole : 0);
 struct RoleRegisters {
   int beside, starts, ends;  // `beside`: of in and out
 };
-constexpr RoleRegisters forward_registers(bool layer, bool backward, int halves, int cluster) {
-  if (layer && backward) return {160, 64, 128};
+constexpr RoleRegisters forward_registers(bool backward, int cluster) {
   if (backward) return cluster < 4 ? RoleRegisters{144, 80, 144} : RoleRegisters{160, 72, 120};
-  return halves == 1 && cluster == 4 ? RoleRegisters{152, 88, 120} : RoleRegisters{160, 72, 120};
+  return cluster < 4 ? RoleRegisters{160, 72, 120} : RoleRegisters{152, 88, 120};
 }
-constexpr RoleRegisters reverse_registers(bool layer, int cluster) {
-  if (layer) return {160, 96, 96};
+constexpr RoleRegisters reverse_registers(int cluster) {
   return cluster < 4 ? RoleRegisters{144, 112, 112} : RoleRegisters{168, 88, 88};
 }
 constexpr int kActivateRegisters = 32, kBesideActivateRegisters = 160;
