@@ -64,7 +64,7 @@ extern Thread* current;
 extern std::vector<Block> blocks;
 extern char* shared_memory;  // of all blocks
 extern int threads_of_block;
-extern uint3 blocks_launched;  // gridDim, where blocks run one after another
+extern uint3 blocks_launched;   // gridDim, where blocks run one after another
 extern int clusters_of_device;  // what clusters_that_fit answers
 
 void pause();  // the other threads go on

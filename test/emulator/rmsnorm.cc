@@ -23,8 +23,8 @@ bool run(const Case& c, int32_t dtype, double bound) {
   std::normal_distribution<double> normal;
   const auto draw = [&] { return normal(random); };
   const std::vector<int64_t> rows{c.R, c.D};
-  Numbers<T> x(rows, dtype), added(rows, dtype), y(rows, dtype), h(rows, dtype), dy(rows, dtype), dh(rows, dtype),
-      dx(rows, dtype);
+  Numbers<T> x(rows, dtype), added(rows, dtype), y(rows, dtype), h(rows, dtype), dy(rows, dtype),
+      dh(rows, dtype), dx(rows, dtype);
   Numbers<float> weight({c.D}, GSA_FLOAT32), dweight({c.D}, GSA_FLOAT32), rstd({c.R}, GSA_FLOAT32);
   x.fill(draw), added.fill(draw), dy.fill(draw), dh.fill(draw), weight.fill(draw);
   float absmax[2] = {0, 0};
@@ -67,8 +67,7 @@ bool run(const Case& c, int32_t dtype, double bound) {
           continue;
         }
         const double slope = c.silu ? sg * (1 + v * (1 - sg)) : 1;
-        dx.exact[at(d)] =
-            rstd.exact[r] * (u - n * dot / c.D) * slope + (c.residual ? dh.exact[at(d)] : 0.0);
+        dx.exact[at(d)] = rstd.exact[r] * (u - n * dot / c.D) * slope + (c.residual ? dh.exact[at(d)] : 0.0);
         largest[0] = std::max(largest[0], std::fabs(static_cast<double>(cuda::to_float(y.at[at(d)]))));
         largest[1] = std::max(largest[1], std::fabs(static_cast<double>(cuda::to_float(dx.at[at(d)]))));
       }
@@ -78,7 +77,9 @@ bool run(const Case& c, int32_t dtype, double bound) {
   if (c.weight) error = std::max(error, dweight.error());
   const bool pass = took && error < bound && largest[0] == absmax[0] && largest[1] == absmax[1];
   std::printf("%s %s: %.1e%s\n", c.name.c_str(), sizeof(T) == 2 ? "bf16" : "float", error,
-              pass ? "" : took ? " TOO FAR" : " NOT TAKEN");
+              pass   ? ""
+              : took ? " TOO FAR"
+                     : " NOT TAKEN");
   return pass;
 }
 

@@ -63,8 +63,8 @@ struct RowRing {
 #pragma unroll
     for (int i = 0; i < kTensors; ++i)
       if (from[i])
-        sm90::load_bytes(memory + (to * kTensors + i) * bytes,
-                         static_cast<const char*>(from[i]) + r * bytes, bytes, full + to);
+        sm90::load_bytes(memory + (to * kTensors + i) * bytes, static_cast<const char*>(from[i]) + r * bytes,
+                         bytes, full + to);
   }
 };
 

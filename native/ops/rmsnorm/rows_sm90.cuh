@@ -1,7 +1,7 @@
 // RMSNorm of rows that are whole 16-byte vectors, at the speed of memory: every value is read once and
 // written once. A block walks over rows, which come to it through shared memory (row_ring_sm90.cuh) and stay
-// in registers until they are done. Backward it keeps the sums for dweight of its columns, too, so that dy and
-// h are not read again for them.
+// in registers until they are done. Backward it keeps the sums for dweight of its columns, too, so that dy
+// and h are not read again for them.
 #pragma once
 
 #include "../../cuda/kernel.cuh"
