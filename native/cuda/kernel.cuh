@@ -53,20 +53,33 @@ __device__ __forceinline__ float sigmoid_for(float x) {
 // d/dx x sigmoid(x) from sg = sigmoid(x)
 __device__ __forceinline__ float silu_slope_of(float x, float sg) { return sg * (1.0f + x * (1.0f - sg)); }
 
-// Sum over the block, the same on every thread. kThreads is the block's size, a multiple of 32; `shared`
-// holds one value a warp. Warps are added in order, so the sum repeats bit for bit.
-template <int kThreads, typename T>
-__device__ __forceinline__ T block_sum(T value, T* shared) {
+template <typename T>
+__device__ __forceinline__ T warp_sum(T value) {
 #pragma unroll
   for (int offset = kWarp / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(~0u, value, offset);
-  if constexpr (kThreads == kWarp) return value;
-  __syncthreads();  // `shared` may still be read from the sum before
+  return value;
+}
+
+// Sum over the block, the same on every thread. kThreads is the block's size, a multiple of 32; `shared`
+// holds one value a warp, and nobody may still read it. Warps are added in order, so the sum repeats bit for
+// bit.
+template <int kThreads, typename T>
+__device__ __forceinline__ T block_sum_once(T value, T* shared) {
+  value = warp_sum(value);
   if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = value;
   __syncthreads();
   T total = 0;
 #pragma unroll
   for (int warp = 0; warp < kThreads / kWarp; ++warp) total += shared[warp];
   return total;
+}
+
+// The same where `shared` may still be read from the sum before.
+template <int kThreads, typename T>
+__device__ __forceinline__ T block_sum(T value, T* shared) {
+  if constexpr (kThreads == kWarp) return warp_sum(value);
+  __syncthreads();
+  return block_sum_once<kThreads>(value, shared);
 }
 
 template <int kThreads>

@@ -27,6 +27,8 @@ const WIDE: readonly GsaCase[] = [
   gsaCase({ T: 140, HQ: 2, H: 2, K: 128, V: 128, M: 64, cuSeqlens: [0, 0, 1, 64, 129, 140], states: true }),
   gsaCase({ T: 100, HQ: 1, H: 1, K: 256, V: 256, M: 64, gate: 'mixed' }),
   gsaCase({ T: 129, HQ: 1, H: 1, K: 512, V: 512, M: 64 }),
+  gsaCase({ T: 140, HQ: 1, H: 1, K: 256, V: 256, M: 64, cuSeqlens: [0, 0, 1, 64, 129, 140], states: true }),
+  gsaCase({ T: 140, HQ: 1, H: 1, K: 512, V: 512, M: 64, cuSeqlens: [0, 0, 1, 64, 129, 140], states: true }),
   gsaCase({ T: 130, HQ: 2, H: 1, K: 64, V: 64, M: 128, states: true }),
   gsaCase({ T: 140, HQ: 2, H: 2, K: 64, V: 64, M: 128, cuSeqlens: [0, 0, 1, 64, 129, 140], states: true }),
   gsaCase({ T: 129, HQ: 1, H: 1, K: 512, V: 512, M: 128 }),

@@ -29,6 +29,8 @@ const cases = [
   gsaCase({ B: 2, T: 70, K: 64, V: 128, M: 20, states: true, scale: 0.125 }),
   gsaCase({ T: 130, HQ: 2, H: 2, K: 64, V: 64, M: 32, gate: 'mixed', states: true, scale: 0.125 }),
   gsaCase({ T: 130, HQ: 2, H: 2, K: 64, V: 64, M: 64, gate: 'mixed', states: true, scale: 0.125 }),
+  gsaCase({ T: 150, K: 256, V: 256, M: 64, cuSeqlens: [0, 64, 65, 129, 150], states: true, scale: 0.0625 }),
+  gsaCase({ T: 150, K: 512, V: 512, M: 64, cuSeqlens: [0, 64, 65, 129, 150], states: true, scale: 0.04 }),
   gsaCase({ T: 130, HQ: 2, H: 1, K: 128, V: 64, M: 128, states: true, scale: 0.125 }),
   gsaCase({
     T: 66,

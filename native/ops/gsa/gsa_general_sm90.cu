@@ -9,18 +9,13 @@ namespace gsa::sm90 {
 namespace {
 
 using cuda::Scratch;
+using cuda::warp_sum;
 using slot_attention::ChunkBwd;
 using slot_attention::ChunkFwd;
 using slot_attention::Dims;
 using slot_attention::Inputs;
 
 constexpr int kRowWarps = 4;
-
-__device__ __forceinline__ float warp_sum(float x) {
-#pragma unroll
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(~0u, x, offset);
-  return x;
-}
 
 // p = softmax(ok) over M, one warp a row; p may be ok.
 __device__ void softmax_row(const float* ok, float* p, int64_t M) {

@@ -1,7 +1,7 @@
 // RMSNorm of rows that are whole 16-byte vectors, at the speed of memory: every value is read once and
-// written once. A block walks over rows, which come to it through shared memory (row_ring_sm90.cuh) and stay
-// in registers until they are done. Backward it keeps the sums for dweight of its columns, too, so that dy
-// and h are not read again for them.
+// written once. Forward, a row is one block's, and its values stay in registers. Backward, a block walks over
+// rows, which come to it through shared memory (row_ring_sm90.cuh), and keeps the sums for dweight of its
+// columns in registers, so that dy and h are not read again for them.
 #pragma once
 
 #include "../../cuda/kernel.cuh"
@@ -24,9 +24,9 @@ constexpr int kMostVectors = 2;    // of a thread; one where kMostThreads suffic
 constexpr int kColumns = 32;       // of one block that adds partial sums
 constexpr int kGroups = 32;        // parts that are added side by side there
 
-// Blocks on a multiprocessor: 1,024 threads of 64 registers, or 512 of 128.
+// Blocks of the backward on a multiprocessor: 1,024 threads of 64 registers, or 512 of 128.
 template <int kVectors, int kThreads>
-constexpr int kBlocks = 1024 / kVectors / kThreads;
+constexpr int kBackwardBlocks = 1024 / kVectors / kThreads;
 
 // Vector i of a thread is column vector threadIdx.x + i * kThreads of the row; past the row there is none.
 template <int kVectors, int kThreads, typename Body>
@@ -49,20 +49,6 @@ __device__ __forceinline__ void read_weights(const float* weight, int64_t at, fl
 #pragma unroll
     for (int e = 0; e < 4; ++e) w[part * 4 + e] = four.x[e];
   }
-}
-
-// The sum over a block's threads, the same on every thread, with one __syncthreads(): where there
-// are more rows, `sums` alternates between two places. Warps are added in order.
-template <int kThreads>
-__device__ __forceinline__ float row_sum(float value, float (&sums)[kThreads / kWarp]) {
-#pragma unroll
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(~0u, value, offset);
-  if (threadIdx.x % kWarp == 0) sums[threadIdx.x / kWarp] = value;
-  __syncthreads();
-  float total = 0;
-#pragma unroll
-  for (int warp = 0; warp < kThreads / kWarp; ++warp) total += sums[warp];
-  return total;
 }
 
 template <typename T, int kVectors, int kThreads, bool kSilu>
@@ -92,7 +78,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(norm::RmsNormFwd p) {
       squares += a[i][e] * a[i][e];
     }
   });
-  const float rstd = rsqrtf(row_sum<kThreads>(squares, sums) / static_cast<float>(p.D) + p.eps);
+  const float rstd = rsqrtf(block_sum_once<kThreads>(squares, sums) / static_cast<float>(p.D) + p.eps);
   if (threadIdx.x == 0) p.rstd[blockIdx.x] = rstd;
   float largest = 0;
   for_vectors<kVectors, kThreads>(per_row, [&](int i, int64_t at) {
@@ -111,7 +97,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(norm::RmsNormFwd p) {
 
 // With n = a * rstd and u = dy * weight: da = rstd * (u - n * mean(u * n)), dx = da * act'(h) + dh.
 template <typename T, int kVectors, int kThreads, bool kSilu>
-__global__ void __launch_bounds__(kThreads, kBlocks<kVectors, kThreads>)
+__global__ void __launch_bounds__(kThreads, kBackwardBlocks<kVectors, kThreads>)
     backward_kernel(norm::RmsNormBwd p, float* partial) {
   __shared__ float sums[2][kThreads / kWarp];
   __shared__ uint64_t full[kAhead];
@@ -140,7 +126,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kVectors, kThreads>)
         dot += g * w[i][e];
       }
     });
-    const float mean = row_sum<kThreads>(dot, sums[turn]) / static_cast<float>(p.D);
+    const float mean = block_sum_once<kThreads>(dot, sums[turn]) / static_cast<float>(p.D);
     ring.next();
     const float rstd_next = ring.row < p.R ? p.rstd[ring.row] : 0;
     for_vectors<kVectors, kThreads>(per_row, [&](int i, int64_t at) {
@@ -199,12 +185,6 @@ void with_threads(int64_t D, Body&& body) {
   body(std::integral_constant<int, kMostVectors>{}, std::integral_constant<int, kMostThreads>{});
 }
 
-// Blocks that fill the device, or one a row where there are fewer.
-template <int kVectors, int kThreads>
-int64_t blocks_for(const gsa_device& device, int64_t rows) {
-  return std::min<int64_t>(rows, device.multiprocessors * kBlocks<kVectors, kThreads>);
-}
-
 // False: not for these kernels, nothing was done.
 template <typename T>
 bool forward(gsa_device& device, const norm::RmsNormFwd& p) {
@@ -223,7 +203,8 @@ bool backward(gsa_device& device, const norm::RmsNormBwd& p) {
   if (!takes<T>(p.D, {p.dy, p.dh, p.h, p.weight, p.dx})) return false;
   with_threads<T>(p.D, [&](auto vectors, auto threads) {
     constexpr int kVectors = decltype(vectors)::value, kThreads = decltype(threads)::value;
-    const int64_t parts = blocks_for<kVectors, kThreads>(device, p.R);
+    const int64_t parts =
+        std::min<int64_t>(p.R, device.multiprocessors * kBackwardBlocks<kVectors, kThreads>);
     const Scratch partial(device, p.dweight ? static_cast<uint64_t>(parts * p.D) * sizeof(float) : 0);
     const auto kernel =
         p.silu ? backward_kernel<T, kVectors, kThreads, true> : backward_kernel<T, kVectors, kThreads, false>;

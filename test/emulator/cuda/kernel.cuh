@@ -29,6 +29,20 @@ template <typename T>
 float sigmoid_for(float x) {
   return sigmoid(x);
 }
+template <typename T>
+T warp_sum(T value) {
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(~0u, value, offset);
+  return value;
+}
+template <int kThreads, typename T>
+T block_sum_once(T value, T* shared) {
+  value = warp_sum(value);
+  if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  T total = 0;
+  for (int warp = 0; warp < kThreads / kWarp; ++warp) total += shared[warp];
+  return total;
+}
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline void raise_absmax(float* y, float mine) { *y = std::fmax(*y, mine); }
 inline float silu_slope_of(float x, float sg) { return sg * (1.0f + x * (1.0f - sg)); }
