@@ -167,15 +167,15 @@ __device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x
       wait_barrier(&x.read_ready[i % 2], i / 2 % 2);
       wait_barrier(&x.write_ready[i % 2], i / 2 % 2);
       if constexpr (kLayer) wait_barrier(&x.active[i % 2], i / 2 % 2);
+      wait_barrier(&x.prepared[i % 2], i / 2 % 2);
+      steps.free();
+      if (i + 1 < n) load(i + 1);
       if (uniform(here.rows < kStep)) {
         clear_rows<kWidth>(v, here.rows, thread);
         clear_rows<kWidth>(d_o, here.rows, thread);
         publish_shared();
         named_sync<kRowsBarrier, 2 * kRole>();
       }
-      wait_barrier(&x.prepared[i % 2], i / 2 % 2);
-      steps.free();
-      if (i + 1 < n) load(i + 1);
       const bf16* strengths = x.strengths[i % 2];
       const float* decays = x.decay[i % 2][0];
       uint64_t* ready = &x.partial_ready[i % 2];
@@ -237,14 +237,14 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
       bf16* d_o = x.write[i % 2];
       wait_barrier(&x.write_ready[i % 2], i / 2 % 2);
       if constexpr (kLayer && kKeySide) wait_barrier(&x.active[i % 2], i / 2 % 2);
-      if (uniform(rows < kStep)) named_sync<kRowsBarrier, 2 * kRole>();  // the in role clears them
-      if (thread == 0) wait_stores_read();                               // outputs of the step before
+      if (thread == 0) wait_stores_read();  // outputs of the step before
       named_sync<kOutBarrier, kRole>();
       wait_barrier(&x.prepared[i % 2], i / 2 % 2);
       if (thread == 0) expect_bytes(&x.prepared[i % 2], kPreparedBytes);
       publish_shared();
       if constexpr (kLayer) wait_barrier(&x.raw_ready, i % 2);
       steps.free();
+      if (uniform(rows < kStep)) named_sync<kRowsBarrier, 2 * kRole>();  // the in role clears them
       const float* decays = x.decay[i % 2][0];
 #pragma unroll 1
       for (int sub = kSubs - 1; sub >= 0; --sub) {
