@@ -56,12 +56,15 @@ const ALLOWED: [RegExp, number][] = [
   [/reverse_sweep_kernelILb[01]ELb[01]ELb0ELi[012]ELi1ELi128E/, 68],
   [/reverse_sweep_kernelILb[01]ELb[01]ELb0ELi[012]ELi2ELi128E/, 208],
   [/reverse_sweep_kernelILb1ELb[01]ELb0ELi[012]ELi4ELi128E/, 124],
-  // The backward of the layer form, where of four roles each has fewer registers: K = V = 128, 256, 512.
-  [/forward_sweep_kernelILb1ELb0ELb1ELi1ELi1ELi128ELi128E/, 8],
-  [/forward_sweep_kernelILb1ELb0ELb1ELi1ELi2ELi128ELi128E/, 124],
-  [/reverse_sweep_kernelILb0ELb0ELb1ELi0ELi[14]ELi128E/, 4],
-  [/reverse_sweep_kernelILb0ELb0ELb1ELi0ELi2ELi128E/, 20],
-  [/reverse_sweep_kernelILb1ELb0ELb1ELi0ELi2ELi128E/, 96],
+  // The layer form, two slot roles: K = V = 64, 128, 256.
+  [/forward_sweep_kernelILb0ELb0ELb1ELi1ELi2ELi128ELi128E/, 116],
+  [/forward_sweep_kernelILb1ELb0ELb1ELi1ELi1ELi(64|128)E/, 16],
+  [/forward_sweep_kernelILb1ELb0ELb1ELi1ELi2ELi128ELi128E/, 164],
+  [/reverse_sweep_kernelILb[01]ELb0ELb1ELi0ELi1E/, 4],
+  [/reverse_sweep_kernelILb0ELb0ELb1ELi0ELi2ELi128E/, 96],
+  [/reverse_sweep_kernelILb1ELb0ELb1ELi0ELi2ELi128E/, 116],
+  // Its backward where of four roles each has fewer registers: K = V = 512.
+  [/reverse_sweep_kernelILb0ELb0ELb1ELi0ELi4ELi128E/, 4],
   [/reverse_sweep_kernelILb1ELb0ELb1ELi0ELi4ELi128E/, 8],
   // 128 slots: K = V = 128 and 256.
   [/forward_sweep_kernelILb1ELb0ELb0ELi2ELi1ELi128ELi128E/, 24],

@@ -3,85 +3,12 @@
 // makes the outputs of step i - 3.
 //
 // kHalves = 2: 128 slots, whose halves have kCluster blocks each (sweep_halves_sm90.cuh).
+#include "sweep_forward_block_sm90.cuh"
 #include "sweep_forward_slots_sm90.cuh"
-#include "sweep_forward_sm90.cuh"
 #include "sweep_launch_sm90.cuh"
 
 namespace gsa::sm90 {
 namespace {
-
-// What is rarely needed, in one place. 128 slots have no layer form, and no room for it.
-template <bool kLayers, int kOut>
-union Rare {
-  ExactWork exact;
-  alignas(1024) bf16 raw[kOut / kTile * kStepTile];  // layer form (sweep_slope_sm90.cuh)
-};
-template <int kOut>
-union Rare<false, kOut> {
-  ExactWork exact;
-};
-
-template <bool kLayers, int kIn, int kOut>
-struct Shared {
-  bf16 reading[2][kIn / kTile * kStepTile];
-  bf16 writing[2][kIn / kTile * kStepTile];
-  bf16 values[2][kOut / kTile * kStepTile];  // the outputs take the places of rows that are done
-  bf16 strengths[4][kStepTile];              // decayed to the end of their 16 rows
-  bf16 slots[2][kStepTile];  // what reads the second state, decayed from the start of its 16 rows
-  SlotWork work;
-  bf16 weights[2][kStep * kWeightPitch];  // pairs inside each 16 rows
-  float decay[4][kSubs][kSlots];          // of each 16 rows
-  float partial[2][kSubs][kPartial];      // [.., owned block * kCluster + source, ..]
-  float pairs[2][kSubs][kPairs];
-  Rare<kLayers, kOut> rare;
-  uint64_t rows_ready[2], values_ready[2], strengths_ready[4], partial_ready[2], slots_ready[2], raw_ready;
-  uint64_t rows_active[2], values_active[2];  // layer form (sweep_activate_sm90.cuh)
-};
-
-template <int kIn, int kOut>
-struct SharedOfHalf : Shared<false, kIn, kOut> {
-  HalvesWork<kOut> halves;
-};
-template <int kHalves, int kIn, int kOut>
-using Memory = std::conditional_t<kHalves == 1, Shared<true, kIn, kOut>, SharedOfHalf<kIn, kOut>>;
-
-template <bool kBackward, int kHalves, int kIn, int kOut>
-__device__ __forceinline__ void start_barriers(Memory<kHalves, kIn, kOut>& x) {
-  for (int i = 0; i < 2; ++i) {
-    init_barrier(&x.rows_ready[i]);
-    init_barrier(&x.values_ready[i]);
-    init_barrier(&x.rows_active[i]);
-    init_barrier(&x.values_active[i]);
-    init_barrier(&x.partial_ready[i]);
-    init_barrier(&x.slots_ready[i]);
-    expect_bytes(&x.partial_ready[i], kPartialBytes);
-    expect_bytes(&x.slots_ready[i], kTileBytes + kWeightBytes);
-  }
-  for (int i = 0; i < 4; ++i) {
-    init_barrier(&x.strengths_ready[i]);
-    expect_bytes(&x.strengths_ready[i], kTileBytes + kDecayBytes);
-  }
-  init_barrier(&x.raw_ready);
-  if constexpr (kHalves == 2) start_halves<kBackward>(x.halves);
-  publish_barriers();
-}
-
-// The cluster's walks, and which block of the cluster this is: which half of the slots and block of that.
-template <int kHalves, int kCluster>
-struct Place : Half<kHalves> {
-  static constexpr int kBlocks = kHalves * kCluster, kSlotsOfHead = kHalves * kSlots;
-  Line line;
-  int cluster, rank;
-  __device__ explicit Place(const ForwardSweep& a)
-      : Half<kHalves>(kHalves == 1 ? 0 : uniform(cluster_rank<kBlocks>()) / kCluster),
-        line(a.line, blockIdx.x / kBlocks),
-        cluster(blockIdx.x / kBlocks),
-        rank(kHalves == 1 ? cluster_rank<kBlocks>() : uniform(cluster_rank<kBlocks>()) % kCluster) {}
-  __device__ int partner() const { return (1 - this->half) * kCluster + rank; }
-  __device__ Ends ends(const ForwardSweep& a) const {
-    return {a.ends, a.hand_over, a.H, cluster, this->half * kCluster + rank, kBlocks};
-  }
-};
 
 // Where the states of a block after a step are stored; the query heads of a group have the same.
 template <bool kGrouped, int kIn, int kOut, int kHalves, int kCluster>
@@ -96,7 +23,7 @@ template <bool kBackward, bool kGrouped, bool kLayer, int kHalves, int kCluster,
 __device__ __forceinline__ void in_role(const ForwardSweep& a, Memory<kHalves, kIn, kOut>& x,
                                         const Place<kHalves, kCluster>& at, int thread) {
   constexpr int kElements = (kIn + kOut) * kSlots, kOwned = kSubs / kCluster;
-  constexpr bool kPairs = !kPairsBeside<kLayer, kBackward, kHalves>;
+  constexpr bool kPairs = !kPairsBeside<kLayer, kBackward, kHalves, kCluster>;
   const int warp = thread / 32, first = at.rank * kIn, n = uniform(at.line.steps);
   Cursor<false> next(at.line);
   const auto load = [&](int i) {
@@ -248,6 +175,24 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Memory<kHalves, 
   if (thread == 0) wait_stores();
 }
 
+// Makes the rows of a step while the in role reads those of the step before, and the values while the out
+// role does.
+template <int kTogether, bool kBackward, int kIn, int kOut>
+__device__ __forceinline__ void activate_rows(Memory<1, kIn, kOut>& x, int step, int n, int thread) {
+  if (step < n) {
+    wait_barrier(&x.rows_ready[step % 2], step / 2 % 2);
+    if constexpr (!kBackward) activate_step<kIn, kTogether>(x.reading[step % 2], thread);
+    activate_step<kIn, kTogether>(x.writing[step % 2], thread);
+    tell_active(&x.rows_active[step % 2], thread);
+  }
+  const int i = step - 2;
+  if (i >= 0 && i < n) {
+    wait_barrier(&x.values_ready[i % 2], i / 2 % 2);
+    activate_step<kOut, kTogether>(x.values[i % 2], thread);
+    tell_active(&x.values_active[i % 2], thread);
+  }
+}
+
 template <SlotPart kPart, bool kBackward, bool kLayer, int kHalves, int kCluster, int kIn, int kOut>
 __device__ __forceinline__ void slot_role(const ForwardSweep& a, Memory<kHalves, kIn, kOut>& x,
                                           const Place<kHalves, kCluster>& at, int thread) {
@@ -268,7 +213,8 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Memory<kHalves,
                     at.kSlotsOfHead};
   };
   // The first of two roles makes the pairs of the rows that the in role reads.
-  constexpr bool kPairs = kStarts && kPairsBeside<kLayer, kBackward, kHalves>;
+  constexpr bool kPairs = kStarts && kPairsBeside<kLayer, kBackward, kHalves, kCluster>,
+                 kActivates = kLayer && kPart == SlotPart::starts;
   int rows_before = 0;
   Cursor<false> starting(at.line), ending(at.line);
   Decayed newer, older;
@@ -302,7 +248,7 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Memory<kHalves,
       if (thread == 0) expect_bytes(&x.partial_ready[c % 2], kPartialBytes);
     }
     steps.free();
-    if (!kPairs && !ends) steps.read();
+    if (!kPairs && !kActivates && !ends) steps.read();
     const int rows_here = starting.here.rows;
 #pragma unroll 1
     for (int own = 0; own < kOwned; ++own) {
@@ -353,15 +299,17 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Memory<kHalves,
       if constexpr (!kBackward && kHalves == 2)
         if (ends && sub / (kSubs / 2) == at.half) send_factors<kCluster>(x.halves, c, sub, place);
     }
-    if constexpr (kPairs) {
+    if constexpr (kPairs || kActivates) {
       const int i = step - 1;
-      const bool reads = i >= 0 && i < n;
+      const bool reads = kPairs && i >= 0 && i < n;
       Pairs<kIn> pairs;
       if (reads) {
-        wait_barrier(&x.rows_ready[i % 2], i / 2 % 2);
+        if constexpr (!kLayer) wait_barrier(&x.rows_ready[i % 2], i / 2 % 2);
         if (uniform(rows_before < kStep)) named_sync<kRowsBarrier, 2 * kRole>();  // the in role clears
         pairs.add(x.reading[i % 2], x.writing[i % 2], place.warp, place.lane);
       }
+      // Last, since rows of the step are on their way while the role makes what needs none.
+      if constexpr (kActivates) activate_rows<4, kBackward, kIn, kOut>(x, step, n, thread);
       steps.read();
       if (reads)
         pairs.template send<kCluster>(x.pairs[i % 2][place.warp % kOwned * kCluster + at.rank],
@@ -374,8 +322,6 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Memory<kHalves,
   steps.end();
 }
 
-// Makes the rows of a step while the in role reads those of the step before, and the values while the out
-// role does.
 template <bool kBackward, int kCluster, int kIn, int kOut>
 __device__ __forceinline__ void activate_role(Memory<1, kIn, kOut>& x, const Place<1, kCluster>& at,
                                               int thread) {
@@ -383,18 +329,7 @@ __device__ __forceinline__ void activate_role(Memory<1, kIn, kOut>& x, const Pla
   const Steps<kCluster> steps;
   for (int step = 0; step < n + 3; ++step) {
     steps.free();
-    if (step < n) {
-      wait_barrier(&x.rows_ready[step % 2], step / 2 % 2);
-      if constexpr (!kBackward) activate_step<kIn>(x.reading[step % 2], thread);
-      activate_step<kIn>(x.writing[step % 2], thread);
-      tell_active(&x.rows_active[step % 2], thread);
-    }
-    const int i = step - 2;
-    if (i >= 0 && i < n) {
-      wait_barrier(&x.values_ready[i % 2], i / 2 % 2);
-      activate_step<kOut>(x.values[i % 2], thread);
-      tell_active(&x.values_active[i % 2], thread);
-    }
+    activate_rows<2, kBackward, kIn, kOut>(x, step, n, thread);
     steps.read();
     steps.done();
   }
@@ -402,7 +337,7 @@ __device__ __forceinline__ void activate_role(Memory<1, kIn, kOut>& x, const Pla
 }
 
 template <bool kBackward, bool kGrouped, bool kLayer, int kHalves, int kCluster, int kIn, int kOut>
-__global__ void __launch_bounds__(kThreadsOf<kLayer || kSplitForward<kLayer, kHalves>>, 1)
+__global__ void __launch_bounds__(kThreadsOf<kLayer || kSplitForward<kLayer, kHalves, kCluster>>, 1)
     forward_sweep_kernel(const __grid_constant__ ForwardSweep a) {
   if (kHalves * kCluster == 1 && blockIdx.x >= a.clusters) return;
   auto& x = *reinterpret_cast<Memory<kHalves, kIn, kOut>*>(block_memory());
@@ -413,15 +348,15 @@ __global__ void __launch_bounds__(kThreadsOf<kLayer || kSplitForward<kLayer, kHa
   __syncthreads();  // the next line is enough, but racecheck has once not seen that
   cluster_sync<kHalves *
                kCluster>();  // every block runs, its barriers with it, before any stores into another
-  if constexpr (kLayer) {
+  constexpr bool kSplit = kSplitForward<kLayer, kHalves, kCluster>;
+  if constexpr (kLayer && !kSplit) {
     if (role == 3) {
       take_registers<kActivateRegisters>();
       return activate_role<kBackward, kCluster, kIn, kOut>(x, at, thread);
     }
     take_registers<kBesideActivateRegisters>();
   }
-  constexpr bool kSplit = kSplitForward<kLayer, kHalves>;
-  constexpr RoleRegisters kRegisters = forward_registers(kBackward, kCluster);
+  constexpr RoleRegisters kRegisters = forward_registers(kLayer, kBackward, kCluster);
   if (role == 0) {
     if constexpr (kSplit) take_registers<kRegisters.beside>();
     in_role<kBackward, kGrouped, kLayer, kHalves, kCluster, kIn, kOut>(a, x, at, thread);
@@ -457,7 +392,7 @@ void launch(gsa_device& device, ForwardSweep& a) {
                    kLayer};
   const cuda::Scratch exact(device, kLayer && kBackward ? device.multiprocessors * sizeof(ExactWork) : 0);
   a.slope.exact = exact.as<ExactWork>();
-  launch_sweep<false, kHalves * kCluster, kThreadsOf<kLayer || kSplitForward<kLayer, kHalves>>>(
+  launch_sweep<false, kHalves * kCluster, kThreadsOf<kLayer || kSplitForward<kLayer, kHalves, kCluster>>>(
       device, forward_sweep_kernel<kBackward, kGrouped, kLayer, kHalves, kCluster, kIn, kOut>, kBytes,
       (kIn + kOut) * kSlots, kHalves == 1, a, pass);
 }

@@ -274,19 +274,32 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
   if (thread == 0) wait_stores();
 }
 
+// Makes the rows of a step while the other roles read those of the step before.
+template <int kTogether, bool kKeySide, int kWidth>
+__device__ __forceinline__ void activate_rows(Shared<kWidth>& x, int step, int thread) {
+  wait_barrier(&x.read_ready[step % 2], step / 2 % 2);
+  activate_step<kWidth, kTogether>(x.read[step % 2], thread);
+  if constexpr (kKeySide) {  // on the other side do is written
+    wait_barrier(&x.write_ready[step % 2], step / 2 % 2);
+    activate_step<kWidth, kTogether>(x.write[step % 2], thread);
+  }
+  tell_active(&x.active[step % 2], thread);
+}
+
 template <SlotPart kPart, bool kKeySide, bool kGrouped, bool kLayer, int kHalf, int kCluster, int kWidth>
 __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>& x,
                                           const Place<kGrouped, kHalf, kCluster>& at, int thread) {
   constexpr int kOwned = kSubs / kCluster;
   constexpr bool kStarts = kPart != SlotPart::ends, kEnds = kPart != SlotPart::starts,
-                 kKeep = kOwned == 1 && kStarts && kEnds;  // as in the forward sweep
+                 kKeep = kOwned == 1 && kStarts && kEnds,  // as in the forward sweep
+      // Last in a step, since its rows are on their way while the role makes what needs none.
+      kActivates = kLayer && kPart == SlotPart::starts;
   const FragmentPlace place(thread, 0);
   // In global memory where raw rows have its place, and for the second of two roles, since both may need it
   // at once: room for each.
   constexpr bool kAway = kLayer || kPart == SlotPart::ends;
-  constexpr int kRolesHere = kPart == SlotPart::both ? 1 : 2;
   const SlotBlock<kKeySide, kCluster> block{
-      a, kAway ? a.slope.exact[kRolesHere * blockIdx.x + (kPart == SlotPart::ends)] : x.exact, place};
+      a, kAway ? a.slope.exact[2 * blockIdx.x + (kPart == SlotPart::ends)] : x.exact, place};
   const int n = uniform(at.line.steps);
   const auto rows_of_block = [&](const Location& to, int own, int64_t heads, int64_t head) {
     const int past = (at.rank * kOwned + own) * kSub;
@@ -326,7 +339,7 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
       if (thread == 0) expect_bytes(&x.partial_ready[c % 2], kPartialBytes);
     }
     steps.free();
-    if (!ends) steps.read();
+    if (!kActivates && !ends) steps.read();
 #pragma unroll 1
     for (int own = 0; own < kOwned; ++own) {
       const int sub = at.rank * kOwned + own;
@@ -361,12 +374,15 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
       if (ends && ending.inside()) load_before((own + 1) % kOwned);
       if (starts && starting.inside()) load_new((own + 1) % kOwned);
     }
+    if constexpr (kActivates) {
+      if (starts) activate_rows<4, kKeySide, kWidth>(x, step, thread);
+      steps.read();
+    }
     steps.done();
   }
   steps.end();
 }
 
-// Makes the rows of a step while the other roles read those of the step before.
 template <bool kKeySide, bool kGrouped, int kHalf, int kCluster, int kWidth>
 __device__ __forceinline__ void activate_role(Shared<kWidth>& x, const Place<kGrouped, kHalf, kCluster>& at,
                                               int thread) {
@@ -374,15 +390,7 @@ __device__ __forceinline__ void activate_role(Shared<kWidth>& x, const Place<kGr
   const Steps<kCluster> steps;
   for (int step = 0; step < n + 2; ++step) {
     steps.free();
-    if (step < n) {
-      wait_barrier(&x.read_ready[step % 2], step / 2 % 2);
-      activate_step<kWidth>(x.read[step % 2], thread);
-      if constexpr (kKeySide) {  // on the other side do is written
-        wait_barrier(&x.write_ready[step % 2], step / 2 % 2);
-        activate_step<kWidth>(x.write[step % 2], thread);
-      }
-      tell_active(&x.active[step % 2], thread);
-    }
+    if (step < n) activate_rows<2, kKeySide, kWidth>(x, step, thread);
     steps.read();
     steps.done();
   }
@@ -400,15 +408,15 @@ __global__ void __launch_bounds__(kThreadsOf<kLayer || kSplitReverse<kLayer, kKe
   if (threadIdx.x == 0) start_barriers(x);
   __syncthreads();           // the next line is enough, but racecheck has once not seen that
   cluster_sync<kCluster>();  // every block runs, its barriers with it, before any stores into another
-  if constexpr (kLayer) {
+  constexpr bool kSplit = kSplitReverse<kLayer, kKeySide, kCluster>;
+  if constexpr (kLayer && !kSplit) {
     if (role == 3) {
       take_registers<kActivateRegisters>();
       return activate_role<kKeySide, kGrouped, kHalf, kCluster, kWidth>(x, at, thread);
     }
     take_registers<kBesideActivateRegisters>();
   }
-  constexpr bool kSplit = kSplitReverse<kLayer, kKeySide, kCluster>;
-  constexpr RoleRegisters kRegisters = reverse_registers(kCluster);
+  constexpr RoleRegisters kRegisters = reverse_registers(kLayer, kCluster);
   if (role == 0) {
     if constexpr (kSplit) take_registers<kRegisters.beside>();
     in_role<kKeySide, kGrouped, kLayer, kHalf, kCluster, kWidth>(a, x, at, thread);

@@ -1,7 +1,7 @@
 // The layer form of the sweeps' inputs. Rows of raw projections come by TMA as those of q, k and v would; a
-// fourth role makes silu of them where they lie, before the others read them. It has a step's time for that,
-// and registers that the other roles give up. Nothing of what it makes leaves the block: every pass makes it
-// again.
+// fourth role makes silu of them where they lie, before the others read them: one that does nothing else, or
+// the first of two slot roles (sweep_roles_sm90.cuh), last in a step, since the rows are on their way while
+// it makes what needs none. Nothing of what it makes leaves the block: every pass makes it again.
 #pragma once
 
 #include "../../sm90/math.cuh"
@@ -17,10 +17,11 @@ __device__ __forceinline__ uint32_t silu_pair(uint32_t x) {
 }
 
 // Of 64 rows as load_step leaves them, in place. 128 threads.
-template <int kWidth>
+// kTogether: accesses on their way at once, four registers each.
+template <int kWidth, int kTogether = 2>
 __device__ __forceinline__ void activate_step(bf16* tiles, int thread) {
   bf16* at = tiles + thread * 8;
-#pragma unroll 2
+#pragma unroll kTogether
   for (int i = 0; i < kWidth / kTile * kStepTile / (kRole * 8); ++i, at += kRole * 8) {
     const uint4 x = *reinterpret_cast<const uint4*>(at);
     *reinterpret_cast<uint4*>(at) = {silu_pair(x.x), silu_pair(x.y), silu_pair(x.z), silu_pair(x.w)};

@@ -207,8 +207,9 @@ struct OutState {
 
 // The barrier of a step, in two halves, so that no role waits for another where it need not. `read`: the
 // thread has read for the last time in this step what other threads write. `free`: all threads have in the
-// step before, so that it may be overwritten. A role says `free` once a step, then `read`, then `done`. A
-// single block has no halves.
+// step before, so that it may be overwritten. A role says `free` once a step, then `read`, then `done`, and
+// makes no ordinary stores for others between `read` and the next `free`: racecheck sees no other barrier
+// there (README-sweeps.md). A single block has no halves.
 template <int kCluster>
 struct Steps {
   __device__ __forceinline__ Steps() {
