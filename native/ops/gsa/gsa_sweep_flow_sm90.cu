@@ -12,8 +12,11 @@ constexpr int kRows = kStep, kQuads = kSlots / 4, kParts = 16, kPartRows = kRows
 struct alignas(16) Quad {
   float x[4];
 };
+// By part of the rows, slot by slot: sums of the part, and of those before and behind it; its share of what
+// crosses at both ends, and in [0] all of it.
+using Slots = float[kParts][kSlots];
 struct Parts {
-  Quad sums[kParts][kQuads], start[kParts][kQuads], end[kParts][kQuads];
+  Slots sums, before, behind, start, end;
 };
 template <class Body>
 __device__ __forceinline__ void each(Body body) {
@@ -29,19 +32,15 @@ __device__ __forceinline__ float gate_slope(float dg, float ds, float f, float i
   const float forgets = f > 0.0f ? e * part : part;  // sigmoid(-f)
   return (dg - ds * exp2_approx(log2_sigmoid * inverse_normalizer)) * forgets * inverse_normalizer;
 }
-struct alignas(8) HalfQuad {
-  bf16 x[4];
-};
-__device__ __forceinline__ void store_gate_slopes(const FlowPass& a, int64_t row, int64_t slot,
-                                                  const Quad& dg, const Quad& ds) {
-  const int64_t at = row * a.gate.stride + slot;
-  const HalfQuad f = *reinterpret_cast<const HalfQuad*>(a.gate.f + at);
-  HalfQuad df;
-  each([&](int c) {
-    df.x[c] = __float2bfloat16_rn(
-        gate_slope(dg.x[c], ds.x[c], __bfloat162float(f.x[c]), a.gate.inverse_normalizer));
-  });
-  *reinterpret_cast<HalfQuad*>(a.gate.df + at) = df;
+// Of four slots, rounded, as one word; f as the row holds it.
+__device__ __forceinline__ uint64_t gate_slopes(const Quad& dg, const Quad& ds, uint2 f,
+                                                float inverse_normalizer) {
+  const auto slope = [&](int c, uint32_t bits) {
+    return gate_slope(dg.x[c], ds.x[c], __uint_as_float(bits), inverse_normalizer);
+  };
+  const uint32_t low = pack_bf16(slope(0, f.x << 16), slope(1, f.x & 0xffff0000u)),
+                 high = pack_bf16(slope(2, f.y << 16), slope(3, f.y & 0xffff0000u));
+  return uint64_t{high} << 32 | low;
 }
 
 // State . gradient before the first row of a sequence, slot by slot. A block for a sequence and key/value
@@ -84,60 +83,91 @@ __global__ void __launch_bounds__(kQuads* kParts) flow_kernel(const FlowPass a) 
   const auto range = rows_of(a.documents.cu_seqlens, a.T, sequence);
   const int64_t rows = range.end - range.begin;
   if (group * kRows >= rows) return;
-  const auto quad_of = [&](auto* x, int64_t i) { return reinterpret_cast<Quad*>(const_cast<float*>(x)) + i; };
-  const int64_t first = range.begin + group * kRows + part * kPartRows, heads = a.HQ / a.H;
-  const int64_t at = (first * a.H + h) * kQuads + quad, stride = a.H * kQuads;
-  const int64_t queries = (first * a.HQ + h * heads) * kQuads + quad;
-  const int64_t mine = rows - group * kRows - part * kPartRows;
-  Quad term[kPartRows] = {}, sum = {};
-  {
-    Quad s[kPartRows] = {}, total[kPartRows] = {};
+  const auto quads = [](auto* x) { return reinterpret_cast<Quad*>(const_cast<float*>(x)); };
+  const int64_t first = range.begin + group * kRows + part * kPartRows;
+  const int heads = static_cast<int>(a.HQ / a.H), of_kv = static_cast<int>(a.H) * kQuads,
+            of_q = of_kv * heads;
+  const int64_t at = first * of_kv + h * kQuads + quad, queries = first * of_q + h * heads * kQuads + quad;
+  const int64_t gate_at = first * a.gate.stride + (h * kQuads + quad) * 4;
+  const int mine = static_cast<int>(min(rows - group * kRows - part * kPartRows, int64_t{kPartRows}));
+  // All that is read is on its way before any of it is waited for. State . gradient after step `group` of the
+  // sequence, and after the step before: the part's share of what blocks and warps left of it.
+  const int left = heads * a.cluster * 5;
+  const Quad* const after =
+      quads(a.anchor_flow) +
+      ((first_anchor(range.begin, sequence) + group) * a.HQ + h * heads) * a.cluster * 5 * kQuads + quad;
+  const Quad* const after_last = after - a.HQ * a.cluster * 5 * kQuads;
+  const auto left_at = [&](const Quad* from, int i) { return i < left ? from[i * kQuads] : Quad{}; };
+  Quad end = left_at(after, part), end_more = left_at(after, part + kParts), start = {}, start_more = {};
+  if (group > 0)
+    start = left_at(after_last, part), start_more = left_at(after_last, part + kParts);
+  else if (a.first_crossing && part == 0)
+    start = quads(a.first_crossing)[(sequence * a.H + h) * kQuads + quad];
+  uint2 f[kPartRows] = {};
+  if (a.gate.f) {
 #pragma unroll
     for (int i = 0; i < kPartRows; ++i)
-      if (i < mine) s[i] = *quad_of(a.s, at + i * stride);
-    for (int64_t head = 0; head < heads; ++head)
+      if (i < mine) f[i] = *reinterpret_cast<const uint2*>(a.gate.f + gate_at + i * a.gate.stride);
+  }
+  Quad term[kPartRows] = {}, total[kPartRows] = {}, sum = {};  // total: of ds
+  {
+    Quad s[kPartRows] = {};
 #pragma unroll
-      for (int i = 0; i < kPartRows; ++i) {
-        if (i >= mine) continue;
-        const int64_t from = queries + head * kQuads + i * a.HQ * kQuads;
-        const Quad flow = *quad_of(a.flow, from), ds = *quad_of(a.ds, from);
-        each([&](int c) { term[i].x[c] += flow.x[c] - s[i].x[c] * ds.x[c], total[i].x[c] += ds.x[c]; });
-      }
+    for (int i = 0; i < kPartRows; ++i)
+      if (i < mine) s[i] = quads(a.s)[at + i * of_kv];
+    const Quad *from = quads(a.flow) + queries, *ds_from = quads(a.ds) + queries;
+    for (int head = 0; head < heads; ++head, from += kQuads, ds_from += kQuads) {
+      Quad flow[kPartRows] = {}, ds[kPartRows] = {};
+#pragma unroll
+      for (int i = 0; i < kPartRows; ++i)
+        if (i < mine) flow[i] = from[i * of_q], ds[i] = ds_from[i * of_q];
+#pragma unroll
+      for (int i = 0; i < kPartRows; ++i)
+        each([&](int c) {
+          term[i].x[c] += flow[i].x[c] - s[i].x[c] * ds[i].x[c], total[i].x[c] += ds[i].x[c];
+        });
+    }
 #pragma unroll
     for (int i = 0; i < kPartRows; ++i) {
       each([&](int c) { sum.x[c] += term[i].x[c]; });
-      if (a.ds_of_groups && i < mine) *quad_of(a.ds_of_groups, at + i * stride) = total[i];
+      if (a.ds_of_groups && i < mine) quads(a.ds_of_groups)[at + i * of_kv] = total[i];
     }
   }
-  // state . gradient after step `step` of the sequence: the part's share of what the blocks and warps left
-  const auto crossing = [&](int64_t step) {
-    const int64_t stored = (first_anchor(range.begin, sequence) + step) * a.HQ + h * heads;
-    Quad x = {};
-    for (int64_t i = part; i < heads * a.cluster * 5; i += kParts) {
-      const Quad y = *quad_of(a.anchor_flow, (stored * a.cluster * 5 + i) * kQuads + quad);
-      each([&](int c) { x.x[c] += y.x[c]; });
-    }
-    return x;
+  each([&](int c) { start.x[c] += start_more.x[c], end.x[c] += end_more.x[c]; });
+#pragma unroll 1
+  for (int i = part + 2 * kParts; i < left; i += kParts) {
+    const Quad y = left_at(after, i), x = group > 0 ? left_at(after_last, i) : Quad{};
+    each([&](int c) { start.x[c] += x.x[c], end.x[c] += y.x[c]; });
+  }
+  const auto mine_of = [&](Slots& of, int which) -> Quad& {
+    return reinterpret_cast<Quad*>(of[which])[quad];
   };
-  shared.sums[part][quad] = sum;
-  shared.end[part][quad] = crossing(group);
-  Quad first_crossing = {};
-  if (a.first_crossing && part == 0)
-    first_crossing = *quad_of(a.first_crossing, (sequence * a.H + h) * kQuads + quad);
-  shared.start[part][quad] = group > 0 ? crossing(group - 1) : first_crossing;
+  mine_of(shared.sums, part) = sum;
+  mine_of(shared.start, part) = start;
+  mine_of(shared.end, part) = end;
+  __syncthreads();
+  // A thread for a slot and one of the four sums over parts. No sum is a difference.
+  {
+    const int slot = threadIdx.x % kSlots, which = threadIdx.x / kSlots;
+    Slots& from = which < 2 ? shared.sums : which == 2 ? shared.start : shared.end;
+    float x[kParts], running = 0.0f;
+#pragma unroll
+    for (int i = 0; i < kParts; ++i) x[i] = from[which == 1 ? kParts - 1 - i : i][slot];
+#pragma unroll
+    for (int i = 0; i < kParts; ++i) {
+      if (which == 0) shared.before[i][slot] = running;
+      if (which == 1) shared.behind[kParts - 1 - i][slot] = running;
+      running += x[i];
+    }
+    if (which >= 2) from[0][slot] = running;
+  }
   __syncthreads();
   // Known at both ends of the step: the sum runs from where less crosses, so that what is forgotten inside
   // leaves no rounding of something large behind. Four slots together, since of one little may cross by
   // chance, as the difference of large numbers. Without initial states nothing crosses before the first step.
-  Quad start = {}, end = {}, earlier = {}, later = {};
+  start = mine_of(shared.start, 0), end = mine_of(shared.end, 0);
+  const Quad earlier = mine_of(shared.before, part), later = mine_of(shared.behind, part);
   float at_start = 0.0f, at_end = 0.0f;
-  for (int i = 0; i < kParts; ++i) {
-    const Quad s = shared.start[i][quad], e = shared.end[i][quad], x = shared.sums[i][quad];
-    each([&](int c) {
-      start.x[c] += s.x[c], end.x[c] += e.x[c];
-      earlier.x[c] += i < part ? x.x[c] : 0.0f, later.x[c] += i > part ? x.x[c] : 0.0f;
-    });
-  }
   each([&](int c) { at_start += fabsf(start.x[c]), at_end += fabsf(end.x[c]); });
   const bool from_start = (group == 0 && !a.first_crossing) || at_start < at_end;
   Quad dg[kPartRows];
@@ -159,9 +189,10 @@ __global__ void __launch_bounds__(kQuads* kParts) flow_kernel(const FlowPass a) 
   for (int i = 0; i < kPartRows; ++i) {
     if (i >= mine) continue;
     if (a.gate.f)
-      store_gate_slopes(a, first + i, (h * kQuads + quad) * 4, dg[i], *quad_of(a.ds, at + i * stride));
+      *reinterpret_cast<uint64_t*>(a.gate.df + gate_at + i * a.gate.stride) =
+          gate_slopes(dg[i], total[i], f[i], a.gate.inverse_normalizer);
     else
-      *quad_of(a.dg, at + i * stride) = dg[i];
+      quads(a.dg)[at + i * of_kv] = dg[i];
   }
 }
 
