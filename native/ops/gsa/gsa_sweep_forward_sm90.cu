@@ -375,7 +375,7 @@ __global__ void __launch_bounds__(kThreadsOf<kLayer || kSplitForward<kLayer, kHa
 }
 
 template <bool kBackward, bool kGrouped, bool kLayer, int kHalves, int kCluster, int kIn, int kOut>
-void launch(gsa_device& device, ForwardSweep& a) {
+void launch(gsa_device& device, Lines& lines, ForwardSweep& a) {
   constexpr int kBytes = sizeof(Memory<kHalves, kIn, kOut>);
   static_assert(kBytes <= 227 * 1024, "a block must fit a multiprocessor");
   SegmentPass pass{{a.documents, a.T, a.N, a.HQ, a.group},
@@ -393,26 +393,29 @@ void launch(gsa_device& device, ForwardSweep& a) {
   const cuda::Scratch exact(device, kLayer && kBackward ? device.multiprocessors * sizeof(ExactWork) : 0);
   a.slope.exact = exact.as<ExactWork>();
   launch_sweep<false, kHalves * kCluster, kThreadsOf<kLayer || kSplitForward<kLayer, kHalves, kCluster>>>(
-      device, forward_sweep_kernel<kBackward, kGrouped, kLayer, kHalves, kCluster, kIn, kOut>, kBytes,
+      device, lines, forward_sweep_kernel<kBackward, kGrouped, kLayer, kHalves, kCluster, kIn, kOut>, kBytes,
       (kIn + kOut) * kSlots, kHalves == 1, a, pass);
 }
 
 // `kGrouped`: backward, for fewer key/value heads than query heads. `kLayer`: for as many, of raw
 // projections; backward: with dq the gradient of one. `kHalves`: 2 for 128 slots, without either.
 template <bool kBackward, bool kGrouped, bool kLayer, int kHalves>
-void launch_direction(gsa_device& device, ForwardSweep& a) {
+void launch_direction(gsa_device& device, Lines& lines, ForwardSweep& a) {
   const int64_t in = a.in_width, out = a.out_width;
-  if (in == 512 && out == 512) return launch<kBackward, kGrouped, kLayer, kHalves, 4, 128, 128>(device, a);
-  if (in == 256 && out == 256) return launch<kBackward, kGrouped, kLayer, kHalves, 2, 128, 128>(device, a);
-  if (in == 128 && out == 128) return launch<kBackward, kGrouped, kLayer, kHalves, 1, 128, 128>(device, a);
-  if (in == 64 && out == 64) return launch<kBackward, kGrouped, kLayer, kHalves, 1, 64, 64>(device, a);
+  if (in == 512 && out == 512)
+    return launch<kBackward, kGrouped, kLayer, kHalves, 4, 128, 128>(device, lines, a);
+  if (in == 256 && out == 256)
+    return launch<kBackward, kGrouped, kLayer, kHalves, 2, 128, 128>(device, lines, a);
+  if (in == 128 && out == 128)
+    return launch<kBackward, kGrouped, kLayer, kHalves, 1, 128, 128>(device, lines, a);
+  if (in == 64 && out == 64) return launch<kBackward, kGrouped, kLayer, kHalves, 1, 64, 64>(device, lines, a);
   fail(GSA_INTERNAL, "No sweep for widths %lld and %lld", static_cast<long long>(in),
        static_cast<long long>(out));
 }
 
 }  // namespace
 
-void launch_forward_sweep(gsa_device& device, const ForwardSweep& sweep, bool backward) {
+void launch_forward_sweep(gsa_device& device, Lines& lines, const ForwardSweep& sweep, bool backward) {
   if (sweep.N == 0 || sweep.rows == 0) return;
   ForwardSweep a = sweep;
   const int64_t raw = a.raw_stride;
@@ -421,14 +424,14 @@ void launch_forward_sweep(gsa_device& device, const ForwardSweep& sweep, bool ba
   a.values_map = cuda::tensor_map(a.values, a.rows, a.H * a.out_width, kStep, raw);
   a.out_map = cuda::tensor_map(a.out, a.rows, a.HQ * a.out_width, kStep / a.halves, a.slope.stride);
   if (a.halves == 2)
-    return backward ? launch_direction<true, false, false, 2>(device, a)
-                    : launch_direction<false, false, false, 2>(device, a);
-  if (!backward && raw) return launch_direction<false, false, true, 1>(device, a);
-  if (!backward) return launch_direction<false, false, false, 1>(device, a);
-  if (a.HQ != a.H) return launch_direction<true, true, false, 1>(device, a);
-  if (!raw) return launch_direction<true, false, false, 1>(device, a);
+    return backward ? launch_direction<true, false, false, 2>(device, lines, a)
+                    : launch_direction<false, false, false, 2>(device, lines, a);
+  if (!backward && raw) return launch_direction<false, false, true, 1>(device, lines, a);
+  if (!backward) return launch_direction<false, false, false, 1>(device, lines, a);
+  if (a.HQ != a.H) return launch_direction<true, true, false, 1>(device, lines, a);
+  if (!raw) return launch_direction<true, false, false, 1>(device, lines, a);
   a.slope.map = cuda::tensor_map(a.slope.raw, a.rows, a.HQ * a.out_width, kStep, a.slope.stride);
-  launch_direction<true, false, true, 1>(device, a);
+  launch_direction<true, false, true, 1>(device, lines, a);
 }
 
 }  // namespace gsa::sm90

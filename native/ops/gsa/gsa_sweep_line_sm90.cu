@@ -8,6 +8,7 @@ namespace gsa::sm90 {
 namespace {
 
 constexpr int kCounters = 1024, kCutters = 128;
+constexpr int64_t kMostSweeps = 5;  // of an op: dq, and dv and dk of two halves of the slots
 
 struct Count {
   const int32_t* cu_seqlens;
@@ -98,14 +99,23 @@ CountedDocuments::CountedDocuments(gsa_device& device, const slot_attention::Dim
   documents_ = {cu_seqlens, before, owner};
 }
 
-CutLine::CutLine(gsa_device& device, const Walks& walks, int clusters, int* zeroed, int64_t flags)
-    : memory_(device, begins_bytes(clusters) + walks.steps() * sizeof(Piece)) {
-  const auto begins = memory_.as<int>();
-  const auto pieces = reinterpret_cast<Piece*>(memory_.as<char>() + begins_bytes(clusters));
-  table_ = {begins, pieces};
-  const int64_t threads = std::max(std::max(walks.number(), flags), int64_t{clusters} + 1);
-  cuda::launch_clusters<1>(device, cut_walks_kernel, (threads + kCutters - 1) / kCutters, kCutters, 0,
-                           Cutting{walks, clusters, begins, pieces, zeroed, flags});
+Lines::Cut Lines::cut(const Walks& walks, int clusters, int64_t flags) {
+  if (!memory_ || clusters != clusters_ || flags > flags_left_) {
+    const int64_t all = kMostSweeps * flags, pieces_bytes = walks.steps() * sizeof(Piece);
+    memory_ =
+        std::make_unique<cuda::Scratch>(device_, begins_bytes(clusters) + pieces_bytes + all * sizeof(int));
+    const auto begins = memory_->as<int>();
+    const auto pieces = reinterpret_cast<Piece*>(memory_->as<char>() + begins_bytes(clusters));
+    table_ = {begins, pieces};
+    clusters_ = clusters;
+    flags_ = reinterpret_cast<int*>(memory_->as<char>() + begins_bytes(clusters) + pieces_bytes);
+    flags_left_ = all;
+    const int64_t threads = std::max(std::max(walks.number(), all), int64_t{clusters} + 1);
+    cuda::launch_clusters<1>(device_, cut_walks_kernel, (threads + kCutters - 1) / kCutters, kCutters, 0,
+                             Cutting{walks, clusters, begins, pieces, flags_, all});
+  }
+  flags_left_ -= flags;
+  return {table_, flags_ + flags_left_};
 }
 
 }  // namespace gsa::sm90

@@ -73,7 +73,8 @@ void sweep_forth(gsa_device& device, const ChunkFwd& p, const LayerFwd* layer) {
   a.out_scale = 1.0f;
   a.out = static_cast<bf16*>(p.o);
   a.ok = p.ok;
-  launch_forward_sweep(device, a, false);
+  Lines lines(device);
+  launch_forward_sweep(device, lines, a, false);
   states.store();
 }
 
@@ -135,7 +136,8 @@ SiluSlope slope_of(const Joined* rows, const void* gradient) {
 }
 
 // dq, dok, and what dg needs; stores the states now and then.
-void backward_forward(gsa_device& device, const ChunkBwd& p, const Joined* rows, const SweepScratch& x) {
+void backward_forward(gsa_device& device, Lines& lines, const ChunkBwd& p, const Joined* rows,
+                      const SweepScratch& x) {
   const Dims& d = p.dims;
   ForwardSweep a = forward_sweep(d, p.in, x.documents);
   a.in_read = static_cast<const bf16*>(p.d_o);
@@ -157,7 +159,7 @@ void backward_forward(gsa_device& device, const ChunkBwd& p, const Joined* rows,
   a.dok = x.dok;
   a.flow = x.flow;
   a.anchors = x.anchors;
-  launch_forward_sweep(device, a, true);
+  launch_forward_sweep(device, lines, a, true);
 }
 
 ReverseSweep reverse_sweep(const ChunkBwd& p, const SweepScratch& x, int half) {
@@ -182,18 +184,18 @@ ReverseSweep reverse_sweep(const ChunkBwd& p, const SweepScratch& x, int half) {
 }
 
 // One reverse sweep, its outputs summed over the query heads of every group.
-void sweep_back(gsa_device& device, ReverseSweep& a, const Dims& d, const SweepScratch& x, bf16* out,
-                bool key_side) {
+void sweep_back(gsa_device& device, Lines& lines, ReverseSweep& a, const Dims& d, const SweepScratch& x,
+                bf16* out, bool key_side) {
   const bool grouped = d.HQ != d.H;
   a.out = grouped ? x.shared : out;
-  launch_reverse_sweep(device, a, cluster_of(d), key_side);
+  launch_reverse_sweep(device, lines, a, cluster_of(d), key_side);
   if (grouped)
     launch_group_sum(device, {x.shared, out, a.rows * d.H * a.width / 8, static_cast<int>(d.group()),
                               static_cast<int>(a.width)});
 }
 
-void backward_values(gsa_device& device, const ChunkBwd& p, const Joined* rows, const SweepScratch& x,
-                     int half) {
+void backward_values(gsa_device& device, Lines& lines, const ChunkBwd& p, const Joined* rows,
+                     const SweepScratch& x, int half) {
   ReverseSweep a = reverse_sweep(p, x, half);
   a.slope = slope_of(rows, p.dv);
   a.strength = p.ok;
@@ -206,12 +208,12 @@ void backward_values(gsa_device& device, const ChunkBwd& p, const Joined* rows, 
   const WalkStates states(device, d, p.in.cu_seqlens, cluster_of(d), {half, 1}, static_cast<int>(d.group()),
                           value_state(d, p.dhvT, p.dhv0), value_state(d, p.dhvT, nullptr));
   a.ends = states.ends();
-  sweep_back(device, a, d, x, static_cast<bf16*>(p.dv), false);
+  sweep_back(device, lines, a, d, x, static_cast<bf16*>(p.dv), false);
   states.store();
 }
 
-void backward_keys(gsa_device& device, const ChunkBwd& p, const Joined* rows, const SweepScratch& x,
-                   int half) {
+void backward_keys(gsa_device& device, Lines& lines, const ChunkBwd& p, const Joined* rows,
+                   const SweepScratch& x, int half) {
   ReverseSweep a = reverse_sweep(p, x, half);
   a.slope = slope_of(rows, p.dk);
   a.strength = x.dok;
@@ -222,7 +224,7 @@ void backward_keys(gsa_device& device, const ChunkBwd& p, const Joined* rows, co
   const WalkStates states(device, d, p.in.cu_seqlens, cluster_of(d), {half, 1}, static_cast<int>(d.group()),
                           key_state(d, p.dhkT, p.dhk0), key_state(d, p.dhkT, nullptr));
   a.ends = states.ends();
-  sweep_back(device, a, d, x, static_cast<bf16*>(p.dk), true);
+  sweep_back(device, lines, a, d, x, static_cast<bf16*>(p.dk), true);
   states.store();
 }
 
@@ -272,10 +274,11 @@ void sweep_back(gsa_device& device, ChunkBwd p, const Joined* rows) {
   SweepScratch x(memory.as<char>(), d, rows);
   const CountedDocuments documents(device, d, p.in.cu_seqlens);
   x.documents = documents.get();
-  backward_forward(device, p, rows, x);
+  Lines lines(device);
+  backward_forward(device, lines, p, rows, x);
   const int halves = halves_of(d);
-  for (int half = 0; half < halves; ++half) backward_values(device, p, rows, x, half);
-  for (int half = 0; half < halves; ++half) backward_keys(device, p, rows, x, half);
+  for (int half = 0; half < halves; ++half) backward_values(device, lines, p, rows, x, half);
+  for (int half = 0; half < halves; ++half) backward_keys(device, lines, p, rows, x, half);
   const bool grouped = d.HQ != d.H;
   // To it halves are heads: where there are two, every key/value head has one query head.
   launch_flow(device, {x.documents, d.T, d.N, d.HQ * halves, d.H * halves, cluster_of(d), initial.crossing(),

@@ -7,6 +7,7 @@
 #include "sweep_slots_sm90.cuh"
 
 namespace gsa::sm90 {
+namespace {
 
 // What is rarely needed, in one place. 128 slots have no layer form, and no room for it.
 template <bool kLayers, int kOut>
@@ -81,4 +82,5 @@ struct Place : Half<kHalves> {
   }
 };
 
+}  // namespace
 }  // namespace gsa::sm90

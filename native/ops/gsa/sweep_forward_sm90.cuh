@@ -38,6 +38,6 @@ struct ForwardSweep {
   SiluSlope slope;  // layer form of the backward: out is the gradient of what silu makes q of
 };
 
-void launch_forward_sweep(gsa_device& device, const ForwardSweep& a, bool backward);
+void launch_forward_sweep(gsa_device& device, Lines& lines, const ForwardSweep& a, bool backward);
 
 }  // namespace gsa::sm90

@@ -10,19 +10,18 @@ namespace gsa::sm90 {
 // blocks are launched in pairs (cluster.cuh), one of which may have nothing to do. `segments`: those kernels
 // know the sweep's slots.
 template <bool kReverse, int kCluster, int kThreads = kSweepThreads, class Arguments>
-void launch_sweep(gsa_device& device, void (*kernel)(Arguments), int bytes, int64_t state_elements,
-                  bool segments, Arguments& a, SegmentPass& pass) {
+void launch_sweep(gsa_device& device, Lines& lines, void (*kernel)(Arguments), int bytes,
+                  int64_t state_elements, bool segments, Arguments& a, SegmentPass& pass) {
   constexpr int kLaunched = std::max(kCluster, 2), kEach = kLaunched / kCluster;
   const int fit = kEach * cuda::clusters_that_fit<kLaunched>(device, kernel, kThreads, bytes);
   const Cuts cuts = cut_line(pass.walks, fit, segments);
   const int64_t blocks = static_cast<int64_t>(cuts.clusters) * kCluster,
                 flags = cuts.segments ? 0 : blocks * 2;
-  const cuda::Scratch memory(device, blocks * state_elements * sizeof(float) + flags * sizeof(int));
+  const cuda::Scratch memory(device, blocks * state_elements * sizeof(float));
   a.clusters = cuts.clusters;
-  a.hand_over = {memory.as<float>(), nullptr};
-  if (flags) a.hand_over.ready = reinterpret_cast<int*>(a.hand_over.states + blocks * state_elements);
-  const CutLine line(device, pass.walks, cuts.clusters, a.hand_over.ready, flags);
-  a.line = line.table();
+  const Lines::Cut line = lines.cut(pass.walks, cuts.clusters, flags);
+  a.line = line.table;
+  a.hand_over = {memory.as<float>(), flags ? line.flags : nullptr};
   if (cuts.segments) {
     pass.line = a.line;
     pass.clusters = cuts.clusters;

@@ -37,15 +37,23 @@ struct Walks {
   int64_t steps() const { return heads * (documents.cu_seqlens ? T / kStep + N : N * steps_of_longest()); }
 };
 
-class CutLine {
+// The line of the sweeps of one op, whose walks are the same: cut once where their clusters are as many, too.
+class Lines {
  public:
-  // `flags` ints at `zeroed` are cleared on the way.
-  CutLine(gsa_device& device, const Walks& walks, int clusters, int* zeroed, int64_t flags);
-  const LineTable& table() const { return table_; }
+  explicit Lines(gsa_device& device) : device_(device) {}
+  struct Cut {
+    LineTable table;
+    int* flags;  // zero, each time others
+  };
+  Cut cut(const Walks& walks, int clusters, int64_t flags);
 
  private:
-  cuda::Scratch memory_;
-  LineTable table_;
+  gsa_device& device_;
+  std::unique_ptr<cuda::Scratch> memory_;
+  LineTable table_{};
+  int clusters_ = 0;
+  int* flags_ = nullptr;
+  int64_t flags_left_ = 0;
 };
 
 }  // namespace gsa::sm90

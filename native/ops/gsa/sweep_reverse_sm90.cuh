@@ -36,6 +36,7 @@ struct ReverseSweep {
   SiluSlope slope;
 };
 
-void launch_reverse_sweep(gsa_device& device, const ReverseSweep& a, int cluster, bool key_side);
+void launch_reverse_sweep(gsa_device& device, Lines& lines, const ReverseSweep& a, int cluster,
+                          bool key_side);
 
 }  // namespace gsa::sm90
