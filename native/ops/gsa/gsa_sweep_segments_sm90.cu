@@ -63,24 +63,28 @@ __global__ void __launch_bounds__(kDecayThreads) decay_strengths_kernel(const Wo
   bf16* const tiles = w.strengths + int64_t{cut} * w.most * kStepTile;
   struct Rows {
     float2 g[kPartRows], y[kPartRows];
+    float norm[kSoftmax ? kPartRows : 1];
   };
+  // Without a branch, so that all of a turn is on its way at once. Past the sequence's end nothing is
+  // written: y is 0, or the softmax of what an infinite norm divides. Not as float2: tensors of the user need
+  // not lie at a multiple of 8 bytes.
   const auto load = [&](int turn) {
     Rows x;
+    const int first = turn * kTurn + part * kPartRows, left = rows - first;
+    const int64_t row = kReverse ? base + first : base - first, to_next = kReverse ? 1 : -1;
+    const float *g = a.g + (row * a.H + piece.kv_head) * kSlots + slot,
+                *y = a.strength + (row * a.state_heads + piece.state_head) * kSlots + slot;
+    const float* norm = kSoftmax ? a.norm + row * a.state_heads + piece.state_head : nullptr;
 #pragma unroll
     for (int i = 0; i < kPartRows; ++i) {
-      const int r = turn * kTurn + part * kPartRows + i;
-      const int64_t row = kReverse ? base + r : base - r, at = row * a.state_heads + piece.state_head;
-      x.g[i] = x.y[i] = {0.0f, 0.0f};
-      if (r >= rows) continue;
-      // Not as float2: tensors of the user need not lie at a multiple of 8 bytes.
-      const float *g = a.g + (row * a.H + piece.kv_head) * kSlots + slot,
-                  *y = a.strength + at * kSlots + slot;
-      x.g[i] = {g[0], g[1]};
-      x.y[i] = {y[0], y[1]};
-      if constexpr (kSoftmax) {
-        const float norm = a.norm[at];
-        x.y[i] = {exp2_approx(kLog2E * x.y[i].x - norm), exp2_approx(kLog2E * x.y[i].y - norm)};
-      }
+      x.g[i].x = i < left ? g[0] : 0.0f;
+      x.g[i].y = i < left ? g[1] : 0.0f;
+      x.y[i].x = i < left ? y[0] : 0.0f;
+      x.y[i].y = i < left ? y[1] : 0.0f;
+      if constexpr (kSoftmax) x.norm[i] = i < left ? *norm : INFINITY;
+      g += to_next * a.H * kSlots;
+      y += to_next * a.state_heads * kSlots;
+      if constexpr (kSoftmax) norm += to_next * a.state_heads;
     }
     return x;
   };
@@ -99,6 +103,8 @@ __global__ void __launch_bounds__(kDecayThreads) decay_strengths_kernel(const Wo
 #pragma unroll
     for (int i = 0; i < kPartRows; ++i) {
       x.g[i] = {kLog2E * x.g[i].x, kLog2E * x.g[i].y};
+      if constexpr (kSoftmax)
+        x.y[i] = {exp2_approx(kLog2E * x.y[i].x - x.norm[i]), exp2_approx(kLog2E * x.y[i].y - x.norm[i])};
       mine = mine + x.g[i];
     }
     // Of the four parts of the warp, then of the warps.

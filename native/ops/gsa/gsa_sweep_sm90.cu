@@ -63,7 +63,7 @@ void sweep_forth(gsa_device& device, const ChunkFwd& p, const LayerFwd* layer) {
     a.in_read = static_cast<const bf16*>(layer->x);
     a.in_write = a.in_read + d.HQ * d.K;
     a.values = a.in_write + d.H * d.K;
-    launch_gates(device, {a.values + d.H * d.V, layer->width, a.rows, static_cast<int>(d.H * d.M), layer->g,
+    launch_gates(device, {a.values + d.H * d.V, layer->width, a.rows, static_cast<int>(d.H), layer->g,
                           layer->s, 1.0f / layer->normalizer});
   }
   const WalkStates states(device, d, p.in.cu_seqlens, cluster_of(d), {0, halves_of(d)}, 1,

@@ -9,9 +9,9 @@ struct GatePass {
   const bf16* f;  // [rows, stride] raw projections
   int64_t stride;
   int64_t rows;
-  int width;  // heads * slots, a multiple of 4
-  float* g;   // [rows, width] written: logsigmoid(f) / normalizer
-  float* s;   // [rows, width] written: 1 - exp(g)
+  int H;     // heads of 64 slots
+  float* g;  // [rows, H, slots] written: logsigmoid(f) / normalizer
+  float* s;  // [rows, H, slots] written: 1 - exp(g)
   float inverse_normalizer;
 };
 void launch_gates(gsa_device& device, const GatePass& a);
