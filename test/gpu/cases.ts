@@ -32,6 +32,11 @@ const WIDE: readonly GsaCase[] = [
   gsaCase({ T: 130, HQ: 2, H: 1, K: 64, V: 64, M: 128, states: true }),
   gsaCase({ T: 140, HQ: 2, H: 2, K: 64, V: 64, M: 128, cuSeqlens: [0, 0, 1, 64, 129, 140], states: true }),
   gsaCase({ T: 129, HQ: 1, H: 1, K: 512, V: 512, M: 128 }),
+  // More walks than clusters run at once: states are handed over.
+  gsaCase({ T: 70, HQ: 140, H: 140, K: 64, V: 64, M: 64, states: true }),
+  gsaCase({ T: 70, HQ: 70, H: 70, K: 256, V: 256, M: 64 }),
+  gsaCase({ T: 70, HQ: 36, H: 36, K: 512, V: 512, M: 64 }),
+  gsaCase({ T: 70, HQ: 20, H: 20, K: 512, V: 512, M: 128 }),
   gsaCase({ T: 140, HQ: 2, H: 2, K: 64, V: 128, M: 16, cuSeqlens: [0, 0, 1, 64, 129, 140], states: true }),
 ];
 

@@ -48,7 +48,7 @@ test('the list of spills follows what a build compiled again', (t) => {
 // Bytes a thread that kernels of gated slot attention may spill: those that do, by the widths that they are compiled for.
 const ALLOWED: [RegExp, number][] = [
   // Two slot roles, by width: slower without these spills, in fewer roles (README-sweeps.md).
-  [/forward_sweep_kernelILb0ELb0ELb0ELi1ELi2ELi128E/, 56],
+  [/forward_sweep_kernelILb0ELb0ELb0ELi1ELi2ELi128E/, 72],
   [/forward_sweep_kernelILb0ELb0ELb0ELi1ELi4ELi128E/, 36],
   [/forward_sweep_kernelILb1ELb[01]ELb0ELi1ELi1ELi128E/, 124],
   [/forward_sweep_kernelILb1ELb[01]ELb0ELi1ELi2ELi128E/, 356],
@@ -57,7 +57,8 @@ const ALLOWED: [RegExp, number][] = [
   [/reverse_sweep_kernelILb[01]ELb[01]ELb0ELi[012]ELi2ELi128E/, 208],
   [/reverse_sweep_kernelILb1ELb[01]ELb0ELi[012]ELi4ELi128E/, 124],
   // The layer form, two slot roles: K = V = 64, 128, 256.
-  [/forward_sweep_kernelILb0ELb0ELb1ELi1ELi2ELi128ELi128E/, 116],
+  [/forward_sweep_kernelILb0ELb0ELb1ELi1ELi1ELi128ELi128E/, 4],
+  [/forward_sweep_kernelILb0ELb0ELb1ELi1ELi2ELi128ELi128E/, 124],
   [/forward_sweep_kernelILb1ELb0ELb1ELi1ELi1ELi(64|128)E/, 16],
   [/forward_sweep_kernelILb1ELb0ELb1ELi1ELi2ELi128ELi128E/, 164],
   [/reverse_sweep_kernelILb[01]ELb0ELb1ELi0ELi1E/, 4],
@@ -66,8 +67,9 @@ const ALLOWED: [RegExp, number][] = [
   // Its backward where of four roles each has fewer registers: K = V = 512.
   [/reverse_sweep_kernelILb0ELb0ELb1ELi0ELi4ELi128E/, 4],
   [/reverse_sweep_kernelILb1ELb0ELb1ELi0ELi4ELi128E/, 8],
-  // 128 slots: K = V = 128 and 256.
-  [/forward_sweep_kernelILb1ELb0ELb0ELi2ELi1ELi128ELi128E/, 24],
+  // 128 slots: K = V = 128, 256, 512.
+  [/forward_sweep_kernelILb1ELb0ELb0ELi2ELi1ELi128ELi128E/, 16],
+  [/forward_sweep_kernelILb1ELb0ELb0ELi2ELi4ELi128ELi128E/, 16],
   [/forward_sweep_kernelILb1ELb0ELb0ELi2ELi2ELi128ELi128E/, 36],
   // The general path, columns of 65 to 128.
   [/scan_kernelIffLb0ELb1ELi8ELi16ELi2ELb0E/, 4],

@@ -54,10 +54,14 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Memory<kHalves, k
       steps.free();
       if (i + 1 < n) load(i + 1);
       if (uniform(here.rows < kStep)) {
-        clear_rows<kIn>(q, here.rows, thread);
-        clear_rows<kIn>(k, here.rows, thread);
-        publish_shared();
-        named_sync<kPairs ? kInBarrier : kRowsBarrier, kPairs ? kRole : 2 * kRole>();
+        if constexpr (kPairs) {
+          clear_rows<kIn>(q, here.rows, thread);
+          clear_rows<kIn>(k, here.rows, thread);
+          publish_shared();
+          named_sync<kInBarrier, kRole>();
+        } else {
+          named_sync<kRowsBarrier, 2 * kRole>();  // who makes the pairs clears them
+        }
       }
       const bf16* strengths = x.strengths[i % 4];
       const float* decays = x.decay[i % 4][0];
@@ -115,6 +119,18 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Memory<kHalves, 
                       &x.raw_ready);
     }
   };
+  // The outputs of step i leave. With two halves that is a step later, when the partner's share has come.
+  const auto finish = [&](const Location& there, int i) {
+    constexpr int kRows = kStep / kHalves;  // that the block finishes
+    const int rows = min(there.rows, kStep), past = at.half * kRows;
+    bf16* v = x.values[i % 2];
+    if constexpr (kHalves == 2) add_outputs<kBackward, kGroups>(v, x.halves, at.half, i, thread);
+    store_step<kOutBarrier, kGroups, kRows>(
+        v + past * kTile, a.out_map, there.head * a.out_width + first, there.row + past,
+        a.out + (there.row + past) * stride + there.head * a.out_width + first, stride,
+        kHalves == 1 ? rows : min(rows - past, kRows), thread);
+  };
+  Location last;
   OutState<kOut> state;
   if (n > 0) load(0), load_raw();
   const Steps<kHalves * kCluster> steps;
@@ -134,6 +150,7 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Memory<kHalves, 
       publish_shared();
       if constexpr (kSlopes) wait_barrier(&x.raw_ready, i % 2);
       steps.free();
+      if (kHalves == 2 && i > 0) finish(last, i - 1);
       if (uniform(rows < kStep)) {
         clear_rows<kOut>(v, rows, thread);
         named_sync<kOutBarrier, kRole>();
@@ -144,20 +161,15 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Memory<kHalves, 
         float acc[kGroups][2][4];
         state.start(x.slots[i % 2], x.strengths[i % 4], decays, {v, x.weights[i % 2], sub, thread}, sub,
                     thread, acc);
-        if (sub == 1 && i + 1 < n) load(i + 1);
+        if (sub == kHalves && i + 1 < n) load(i + 1);
         state.answered(acc);
         if constexpr (kSlopes) scale_by_slopes<kGroups>(acc, x.rare.raw, sub, thread);
         stage_rows<kGroups>(acc, v, sub, thread);
         if constexpr (kHalves == 2) send_outputs<kGroups>(v, x.halves, at.half, at.partner(), i, sub, thread);
         state.settle();
       }
-      constexpr int kRows = kStep / kHalves;  // that the block finishes
-      const int past = at.half * kRows;
-      if constexpr (kHalves == 2) add_outputs<kBackward, kGroups>(v, x.halves, at.half, i, thread);
-      store_step<kOutBarrier, kGroups, kRows>(
-          v + past * kTile, a.out_map, here.head * a.out_width + first, here.row + past,
-          a.out + (here.row + past) * stride + here.head * a.out_width + first, stride,
-          kHalves == 1 ? rows : min(rows - past, kRows), thread);
+      if constexpr (kHalves == 1) finish(here, i);
+      if constexpr (kHalves == 2) last = here;
       if (i + 1 < n) load_raw();
       steps.read();
       if (kBackward && (!kGrouped || uniform(here.head == here.kv_head * a.group)))
@@ -171,6 +183,7 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Memory<kHalves, 
     }
     steps.done();
   }
+  if (kHalves == 2 && n > 0) finish(last, n - 1);
   steps.end();
   if (thread == 0) wait_stores();
 }
@@ -202,8 +215,12 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Memory<kHalves,
   constexpr bool kStarts = kPart != SlotPart::ends, kEnds = kPart != SlotPart::starts,
                  kKeep = kOwned == 1 && kStarts && kEnds;
   const FragmentPlace place(thread, at.half * kCluster);
-  const SlotBlock<kBackward, kHalves, kCluster> block{
-      a, x.work, kLayer && kBackward ? a.slope.exact[blockIdx.x] : x.rare.exact, place};
+  ExactWork* exact;
+  if constexpr (exact_is_away(kLayer, kBackward, kHalves))
+    exact = a.slope.exact + blockIdx.x;
+  else
+    exact = &x.rare.exact;
+  const SlotBlock<kBackward, kHalves, kCluster> block{a, x.work, *exact, place};
   const int n = uniform(at.line.steps);
   // The block of rows `own` of a step that this block of threads has.
   const auto rows_of_block = [&](const Location& to, int own, int64_t heads, int64_t head) {
@@ -249,7 +266,16 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Memory<kHalves,
     }
     steps.free();
     if (!kPairs && !kActivates && !ends) steps.read();
-    const int rows_here = starting.here.rows;
+    const int rows_here = starting.here.rows, read = step - 1;  // the step whose rows the in role reads
+    const bool reads = kPairs && read >= 0 && read < n;
+    if (reads && uniform(rows_before < kStep)) {
+      // By the warps that read them for the pairs, so that nobody else's ordinary accesses meet these.
+      if constexpr (!kLayer) wait_barrier(&x.rows_ready[read % 2], read / 2 % 2);
+      clear_block<kIn>(x.reading[read % 2], rows_before, place.warp, place.lane);
+      clear_block<kIn>(x.writing[read % 2], rows_before, place.warp, place.lane);
+      publish_shared();
+      named_sync<kRowsBarrier, 2 * kRole>();
+    }
 #pragma unroll 1
     for (int own = 0; own < kOwned; ++own) {
       const int sub = at.rank * kOwned + own;
@@ -300,20 +326,17 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Memory<kHalves,
         if (ends && sub / (kSubs / 2) == at.half) send_factors<kCluster>(x.halves, c, sub, place);
     }
     if constexpr (kPairs || kActivates) {
-      const int i = step - 1;
-      const bool reads = kPairs && i >= 0 && i < n;
       Pairs<kIn> pairs;
       if (reads) {
-        if constexpr (!kLayer) wait_barrier(&x.rows_ready[i % 2], i / 2 % 2);
-        if (uniform(rows_before < kStep)) named_sync<kRowsBarrier, 2 * kRole>();  // the in role clears
-        pairs.add(x.reading[i % 2], x.writing[i % 2], place.warp, place.lane);
+        if constexpr (!kLayer) wait_barrier(&x.rows_ready[read % 2], read / 2 % 2);
+        pairs.add(x.reading[read % 2], x.writing[read % 2], place.warp, place.lane);
       }
       // Last, since rows of the step are on their way while the role makes what needs none.
       if constexpr (kActivates) activate_rows<4, kBackward, kIn, kOut>(x, step, n, thread);
       steps.read();
       if (reads)
-        pairs.template send<kCluster>(x.pairs[i % 2][place.warp % kOwned * kCluster + at.rank],
-                                      &x.partial_ready[i % 2], at.half * kCluster + place.warp / kOwned,
+        pairs.template send<kCluster>(x.pairs[read % 2][place.warp % kOwned * kCluster + at.rank],
+                                      &x.partial_ready[read % 2], at.half * kCluster + place.warp / kOwned,
                                       place.lane);
       rows_before = rows_here;
     }
@@ -390,7 +413,8 @@ void launch(gsa_device& device, Lines& lines, ForwardSweep& a) {
                    a.out_width,
                    a.ends,
                    kLayer};
-  const cuda::Scratch exact(device, kLayer && kBackward ? device.multiprocessors * sizeof(ExactWork) : 0);
+  constexpr bool kAway = exact_is_away(kLayer, kBackward, kHalves);
+  const cuda::Scratch exact(device, kAway ? device.multiprocessors * sizeof(ExactWork) : 0);
   a.slope.exact = exact.as<ExactWork>();
   launch_sweep<false, kHalves * kCluster, kThreadsOf<kLayer || kSplitForward<kLayer, kHalves, kCluster>>>(
       device, lines, forward_sweep_kernel<kBackward, kGrouped, kLayer, kHalves, kCluster, kIn, kOut>, kBytes,

@@ -9,16 +9,19 @@
 namespace gsa::sm90 {
 namespace {
 
-// What is rarely needed, in one place. 128 slots have no layer form, and no room for it.
+// What is rarely needed, in one place. 128 slots have no layer form, and no room for either.
 template <bool kLayers, int kOut>
 union Rare {
   ExactWork exact;
   alignas(1024) bf16 raw[kOut / kTile * kStepTile];  // layer form (sweep_slope_sm90.cuh)
 };
 template <int kOut>
-union Rare<false, kOut> {
-  ExactWork exact;
-};
+union Rare<false, kOut> {};
+
+// Whether ExactWork lies in global memory, a block each.
+constexpr bool exact_is_away(bool layer, bool backward, int halves) {
+  return (layer && backward) || halves == 2;
+}
 
 template <bool kLayers, int kIn, int kOut>
 struct Shared {

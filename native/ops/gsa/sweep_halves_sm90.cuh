@@ -28,21 +28,21 @@ constexpr int kHalfRows = kStep / 2, kHalfTile = kHalfRows * kTile;
 // What arrives from the partner, and from the slot roles of the own half what they make of it.
 template <int kOut>
 struct HalvesWork {
-  bf16 outputs[kOut / kTile * kHalfTile];  // its share of the rows that this half finishes, rounded
+  bf16 outputs[2][kOut / kTile * kHalfTile];  // its share of the rows that this half finishes, rounded
   union {
     alignas(16) float2 sums[2][2][kSub];  // forward: largest logit, sum of exponentials
     alignas(16) float means[2][kSub][4];  // backward: sums of p dp, by warp
   };
   alignas(16) float2 own_sums[kSub];         // what the block itself has beside `sums`
-  alignas(16) float2 factors[2][kHalfRows];  // forward: of the rows that this half finishes, for its outputs
+  alignas(16) float2 factors[4][kHalfRows];  // forward: of the rows that this half finishes, for its outputs
                                              // and the partner's
-  uint64_t outputs_ready[2];                 // of the factors too
+  uint64_t outputs_ready[4];                 // of the factors too
   uint64_t sums_ready[2][2], means_ready[2];
 };
 constexpr int kHalfSumBytes = kSub * sizeof(float2), kHalfMeanBytes = kSub * 4 * sizeof(float);
 template <bool kBackward, int kOut>
 constexpr int kHalfOutputBytes =
-    sizeof(HalvesWork<kOut>::outputs) + (kBackward ? 0 : kHalfRows * sizeof(float2));
+    sizeof(HalvesWork<kOut>::outputs) / 2 + (kBackward ? 0 : kHalfRows * sizeof(float2));
 
 template <bool kBackward, int kOut>
 __device__ __forceinline__ void start_halves(HalvesWork<kOut>& x) {
@@ -50,8 +50,8 @@ __device__ __forceinline__ void start_halves(HalvesWork<kOut>& x) {
     init_barrier(barrier);
     expect_bytes(barrier, bytes);
   };
+  for (int i = 0; i < 4; ++i) start(&x.outputs_ready[i], kHalfOutputBytes<kBackward, kOut>);
   for (int i = 0; i < 2; ++i) {
-    start(&x.outputs_ready[i], kHalfOutputBytes<kBackward, kOut>);
     start(&x.sums_ready[i][0], kHalfSumBytes);
     start(&x.sums_ready[i][1], kHalfSumBytes);
     start(&x.means_ready[i], kHalfMeanBytes);
@@ -128,8 +128,8 @@ __device__ __forceinline__ void send_factors(HalvesWork<kOut>& x, int step, int 
       mine[b] *= part;
       theirs[b] *= part;
     }
-    store_async(remote_address<2>(&x.factors[step % 2][sub % 2 * kSub + at.row + 8 * n], rank),
-                remote_address<2>(&x.outputs_ready[step % 2], rank),
+    store_async(remote_address<2>(&x.factors[step % 4][sub % 2 * kSub + at.row + 8 * n], rank),
+                remote_address<2>(&x.outputs_ready[step % 4], rank),
                 two_rows(mine[0], theirs[0], mine[1], theirs[1]));
   }
 }
@@ -143,8 +143,9 @@ __device__ __forceinline__ void send_outputs(const bf16* tiles, HalvesWork<kOut>
   __syncwarp();
 #pragma unroll
   for (int c = 0; c < kGroups; ++c)
-    store_async(remote_address<2>(x.outputs + c * kHalfTile + tile_offset(row % kHalfRows, column), partner),
-                remote_address<2>(&x.outputs_ready[step % 2], partner),
+    store_async(remote_address<2>(x.outputs[step % 2] + c * kHalfTile + tile_offset(row % kHalfRows, column),
+                                  partner),
+                remote_address<2>(&x.outputs_ready[step % 4], partner),
                 *reinterpret_cast<const uint4*>(tiles + c * kStepTile + tile_offset(row, column)));
 }
 // Adds what the partner sent of step `step` to what the warp has staged of this half's rows.
@@ -152,19 +153,20 @@ template <bool kBackward, int kGroups, int kOut>
 __device__ __forceinline__ void add_outputs(bf16* tiles, HalvesWork<kOut>& x, int half, int step,
                                             int thread) {
   const int lane = thread % 32, column = thread / 32 * 16 + lane % 2 * 8;
-  wait_barrier(&x.outputs_ready[step % 2], step / 2 % 2);
-  if (thread == 0) expect_bytes(&x.outputs_ready[step % 2], kHalfOutputBytes<kBackward, kOut>);
+  wait_barrier(&x.outputs_ready[step % 4], step / 4 % 2);
+  if (thread == 0) expect_bytes(&x.outputs_ready[step % 4], kHalfOutputBytes<kBackward, kOut>);
   __syncwarp();
 #pragma unroll
   for (int row = lane / 2; row < kHalfRows; row += kSub) {
-    const float2 factors = kBackward ? make_float2(1.0f, 1.0f) : x.factors[step % 2][row];
+    const float2 factors = kBackward ? make_float2(1.0f, 1.0f) : x.factors[step % 4][row];
 #pragma unroll
     for (int c = 0; c < kGroups; ++c) {
       auto& mine =
           *reinterpret_cast<uint4*>(tiles + c * kStepTile + half * kHalfTile + tile_offset(row, column));
-      mine = add_bf16(mine,
-                      *reinterpret_cast<const uint4*>(x.outputs + c * kHalfTile + tile_offset(row, column)),
-                      factors);
+      mine = add_bf16(
+          mine,
+          *reinterpret_cast<const uint4*>(x.outputs[step % 2] + c * kHalfTile + tile_offset(row, column)),
+          factors);
     }
   }
 }

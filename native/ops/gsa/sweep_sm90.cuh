@@ -28,7 +28,7 @@ constexpr int kSub = 16, kSubs = kStep / kSub;  // tokens between two moves of t
 constexpr int kRole = 128;                      // threads of a role
 constexpr int kSweepThreads = 3 * kRole;
 constexpr int kSlotBarrier = 1, kInBarrier = 2, kOutBarrier = 3;  // of the roles' own threads
-constexpr int kRowsBarrier = 4;  // of the in role and another that reads its rows
+constexpr int kRowsBarrier = 4;  // of the in role and another that reads or clears its rows
 
 constexpr int kWeightPitch = 24;  // bfloat16 between rows of the pair weights
 constexpr int kStepTile = kStep * kTile, kSubTile = kSub * kTile;
@@ -71,6 +71,15 @@ __device__ __forceinline__ void load_step(bf16* tiles, const TensorMap& map, int
 template <int kWidth>
 __device__ __forceinline__ void clear_rows(bf16* tiles, int rows, int thread) {
   for (int i = rows * 8 + thread; i < kStep * 8; i += kRole)
+#pragma unroll
+    for (int t = 0; t < kWidth / kTile; ++t)
+      *reinterpret_cast<uint4*>(tiles + t * kStepTile + i * 8) = {0, 0, 0, 0};
+}
+
+// The same by a warp, of the 16 rows `sub`.
+template <int kWidth>
+__device__ __forceinline__ void clear_block(bf16* tiles, int rows, int sub, int lane) {
+  for (int i = max(rows, sub * kSub) * 8 + lane; i < (sub + 1) * kSub * 8; i += 32)
 #pragma unroll
     for (int t = 0; t < kWidth / kTile; ++t)
       *reinterpret_cast<uint4*>(tiles + t * kStepTile + i * 8) = {0, 0, 0, 0};
