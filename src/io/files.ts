@@ -1,4 +1,14 @@
-import { closeSync, fstatSync, openSync, readSync, statSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import { GsaError, expected } from '../native/errors.js';
 
 /** One readSync or writeSync never moves more than this: the system calls stop at 2 GiB, and a smaller piece keeps the
@@ -16,6 +26,33 @@ export function ioError(error: unknown, action: string, path: string): GsaError 
   return new GsaError('IO', `Expected to ${action} ${path} but the system refused: ${reason}`, {
     cause: error,
   });
+}
+
+/** Makes a folder and those above it; where it is there already, nothing. One by one: mkdirSync with `recursive` never returns
+ * where the system says of a folder that its parent is missing though it is there, as below /proc.
+ * @throws GsaError IO when the system refuses, or something else is in the folder's place */
+export function makeFolder(path: string): void {
+  try {
+    if (isFolder(path)) return;
+    const missing = [resolve(path)];
+    while (!existsSync(dirname(missing[0]!))) missing.unshift(dirname(missing[0]!));
+    for (const folder of missing) makeOne(folder);
+  } catch (error) {
+    throw ioError(error, 'make the folder', path);
+  }
+}
+
+function makeOne(folder: string): void {
+  try {
+    mkdirSync(folder);
+  } catch (error) {
+    // Another process may have made it meanwhile.
+    if (!isFolder(folder)) throw error;
+  }
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 }
 
 /** Opens a regular file for reading.

@@ -1,7 +1,6 @@
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeFileAtomic } from '../io/atomic.js';
-import { ioError } from '../io/files.js';
+import { makeFolder } from '../io/files.js';
 import {
   openSafetensors,
   WEIGHTS_FILE,
@@ -115,11 +114,7 @@ export function saveWeights(
   parameters: readonly (readonly [name: string, tensor: Tensor])[],
   dtype: WeightDType,
 ): void {
-  try {
-    mkdirSync(folder, { recursive: true });
-  } catch (error) {
-    throw ioError(error, 'make the folder', folder);
-  }
+  makeFolder(folder);
   const specs = new Map(parameterSpecs(config).map((spec) => [spec.name, spec]));
   const entries = parameters.map(([name, tensor]) => {
     const stored = parameterDType(specs.get(name)!, dtype);

@@ -1,8 +1,8 @@
-import { mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { writeFileAtomic } from '../io/atomic.js';
-import { ioError } from '../io/files.js';
+import { ioError, makeFolder } from '../io/files.js';
 import { GSAForCausalLM } from '../models/index.js';
 import { GsaError, checkFunction, checkOptions, expected } from '../native/errors.js';
 import { device } from '../tensor/device.js';
@@ -44,11 +44,7 @@ export async function train(
     throw expected('"auto", "resume" or "fresh"', 'start', options.start, 'train');
   const config = await parseTrainConfig(input);
   const emit = options.onEvent ?? (() => {});
-  try {
-    mkdirSync(config.output, { recursive: true });
-  } catch (error) {
-    throw ioError(error, 'make the folder', config.output);
-  }
+  makeFolder(config.output);
   const unlock = lockFolder(config.output);
   try {
     if (config.threads !== undefined) device('cpu').setOption('threads', config.threads);

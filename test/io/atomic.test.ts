@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFil
 import { join } from 'node:path';
 import test from 'ava';
 import { removeStaleTemps, writeFileAtomic, writeFolderAtomic } from '#src/io/atomic.js';
-import { openForReading } from '#src/io/files.js';
+import { makeFolder, openForReading } from '#src/io/files.js';
 import { GsaError } from '#src/native/errors.js';
 import { tempFolder } from './temp.js';
 
@@ -139,4 +139,31 @@ test('only regular files are opened, links to them included', (t) => {
   writeFileSync(join(folder, 'real'), 'abc');
   symlinkSync('real', join(folder, 'link'));
   t.is(openForReading(join(folder, 'link')).bytes, 3);
+});
+
+test('folders are made, those above them too, and what cannot be one is an error that names it', async (t) => {
+  const folder = tempFolder(t);
+  makeFolder(join(folder, 'a', 'b'));
+  makeFolder(join(folder, 'a', 'b'));
+  t.true(existsSync(join(folder, 'a', 'b')));
+  writeFileSync(join(folder, 'file'), '');
+  symlinkSync(join(folder, 'nowhere'), join(folder, 'dangling'));
+  // Below /proc the system says ENOENT of every new folder, which Node's own recursive way never returns from.
+  for (const path of [
+    join(folder, 'file'),
+    join(folder, 'file', 'x'),
+    join(folder, 'dangling'),
+    '/proc/x/y',
+  ]) {
+    const error = t.throws(() => makeFolder(path), { instanceOf: GsaError })!;
+    t.is(error.code, 'IO', path);
+    t.true(error.message.includes(path), error.message);
+  }
+  t.is(t.throws(() => writeFileAtomic('/proc/x/file', ''), { instanceOf: GsaError })!.code, 'IO');
+  const thrown = await t.throwsAsync(
+    writeFolderAtomic('/proc/x/folder', () => {}),
+    { instanceOf: GsaError },
+  );
+  t.is(thrown!.code, 'IO');
+  t.is(t.throws(() => makeFolder(join(folder, 'a\0b')), { instanceOf: GsaError })!.code, 'INVALID_ARGUMENT');
 });

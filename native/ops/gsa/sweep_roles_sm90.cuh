@@ -11,8 +11,8 @@ enum class SlotPart { both, starts, ends };
 
 // One slot role does the blocks of 16 rows of a step one after the other while the others wait, most of all
 // at narrow widths, which have several. So there are two, but where _out_ is what the others wait for (dv of
-// four blocks), forward with 128 slots, and in the layer form of four blocks, where the fourth role makes
-// silu of the rows and nothing else; at its other widths the first slot role does that
+// four blocks), in the direction of time with 128 slots, and in the layer form of four blocks, where the
+// fourth role makes silu of the rows and nothing else; at its other widths the first slot role does that
 // (sweep_activate_sm90.cuh). `kHalves`: of the slots, in one cluster.
 template <bool kLayer, int kHalves, int kCluster>
 constexpr bool kSplitForward = kLayer ? kCluster < 4 : kHalves == 1;
