@@ -8,26 +8,34 @@
 
 namespace gsa::sm90 {
 
-// Operand b as the instruction finds it. Tiles begin at multiples of 1024 bytes.
-__device__ __forceinline__ uint64_t operand(const bf16* start, int leading_bytes) {
+// Operand b as the instruction finds it: the half of its descriptor that says where. Tiles begin at multiples
+// of 1024 bytes.
+struct Operand {
+  uint32_t low;
+};
+__device__ __forceinline__ Operand operand(const bf16* start, int leading_bytes) {
+  return {static_cast<uint32_t>(leading_bytes >> 4) << 16 | (shared_address(start) & 0x3ffff) >> 4};
+}
+__device__ __forceinline__ uint64_t descriptor(const Operand& x) {
   constexpr uint64_t kSwizzle128 = uint64_t{1} << 62, kEightRows = uint64_t{1024 >> 4} << 32;
-  return kSwizzle128 | kEightRows | static_cast<uint64_t>(leading_bytes >> 4) << 16 |
-         (shared_address(start) & 0x3ffff) >> 4;
+  return kSwizzle128 | kEightRows | x.low;
 }
 // The tile stores [n][k]: rows [row, row + n), k in [k, k + 16); row a multiple of 8.
-__device__ __forceinline__ uint64_t row_operand(const bf16* tile, int row, int k) {
+__device__ __forceinline__ Operand row_operand(const bf16* tile, int row, int k) {
   return operand(tile + row * kTile + k, 16);
 }
 // Tiles of 64 columns, `tile_elements` apart, store [k][n] (kTransposed): k in [row, row + 16), all columns;
 // row a multiple of 8.
-__device__ __forceinline__ uint64_t column_operand(const bf16* tile, int row, int tile_elements) {
+__device__ __forceinline__ Operand column_operand(const bf16* tile, int row, int tile_elements) {
   return operand(tile + row * kTile, tile_elements * static_cast<int>(sizeof(bf16)));
 }
 
 // The operand that begins `elements` later, a multiple of 8.
-__device__ __forceinline__ uint64_t advance(uint64_t operand, int elements) {
-  return operand + (elements * static_cast<int>(sizeof(bf16)) >> 4);
+__device__ __forceinline__ Operand advance(const Operand& x, int elements) {
+  return {x.low + (elements * static_cast<int>(sizeof(bf16)) >> 4)};
 }
+// The same operand, kept by the compiler, not made again wherever it is used. All lanes have the same.
+__device__ __forceinline__ Operand held(const Operand& x) { return {__shfl_sync(~0u, x.low, 0)}; }
 
 // Before the first product that uses registers that other instructions wrote.
 __device__ __forceinline__ void wgmma_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
@@ -49,18 +57,18 @@ __device__ __forceinline__ void wgmma_arrived(float (&d)[kTiles][4]) {
 }
 
 template <bool kTransposed>
-__device__ __forceinline__ void wgmma(float (&d)[2][4], const uint32_t (&a)[4], uint64_t b) {
+__device__ __forceinline__ void wgmma(float (&d)[2][4], const uint32_t (&a)[4], const Operand& b) {
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {"
       "%0, %1, %2, %3, %4, %5, %6, %7}, "
       "{%8, %9, %10, %11}, %12, 1, 1, 1, %13;"
       : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]),
         "+f"(d[1][2]), "+f"(d[1][3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kTransposed));
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(descriptor(b)), "n"(kTransposed));
 }
 
 template <bool kTransposed>
-__device__ __forceinline__ void wgmma(float (&d)[8][4], const uint32_t (&a)[4], uint64_t b) {
+__device__ __forceinline__ void wgmma(float (&d)[8][4], const uint32_t (&a)[4], const Operand& b) {
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
       "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
@@ -72,11 +80,11 @@ __device__ __forceinline__ void wgmma(float (&d)[8][4], const uint32_t (&a)[4], 
         "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]),
         "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]), "+f"(d[7][0]), "+f"(d[7][1]),
         "+f"(d[7][2]), "+f"(d[7][3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kTransposed));
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(descriptor(b)), "n"(kTransposed));
 }
 
 template <bool kTransposed>
-__device__ __forceinline__ void wgmma(float (&d)[16][4], const uint32_t (&a)[4], uint64_t b) {
+__device__ __forceinline__ void wgmma(float (&d)[16][4], const uint32_t (&a)[4], const Operand& b) {
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
       "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
@@ -95,7 +103,7 @@ __device__ __forceinline__ void wgmma(float (&d)[16][4], const uint32_t (&a)[4],
         "+f"(d[12][0]), "+f"(d[12][1]), "+f"(d[12][2]), "+f"(d[12][3]), "+f"(d[13][0]), "+f"(d[13][1]),
         "+f"(d[13][2]), "+f"(d[13][3]), "+f"(d[14][0]), "+f"(d[14][1]), "+f"(d[14][2]), "+f"(d[14][3]),
         "+f"(d[15][0]), "+f"(d[15][1]), "+f"(d[15][2]), "+f"(d[15][3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kTransposed));
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(descriptor(b)), "n"(kTransposed));
 }
 
 // The registers of a thread from here on; all of the warpgroup, as many in a block as it was launched with.

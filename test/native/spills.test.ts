@@ -48,29 +48,31 @@ test('the list of spills follows what a build compiled again', (t) => {
 // Bytes a thread that kernels of gated slot attention may spill: those that do, by the widths that they are compiled for.
 const ALLOWED: [RegExp, number][] = [
   // Two slot roles, by width: slower without these spills, in fewer roles (README-sweeps.md).
-  [/forward_sweep_kernelILb0ELb0ELb0ELi1ELi2ELi128E/, 72],
+  [/forward_sweep_kernelILb0ELb0ELb0ELi1ELi2ELi128E/, 76],
   [/forward_sweep_kernelILb0ELb0ELb0ELi1ELi4ELi128E/, 36],
-  [/forward_sweep_kernelILb1ELb[01]ELb0ELi1ELi1ELi128E/, 124],
-  [/forward_sweep_kernelILb1ELb[01]ELb0ELi1ELi2ELi128E/, 356],
-  [/forward_sweep_kernelILb1ELb[01]ELb0ELi1ELi4ELi128E/, 160],
-  [/reverse_sweep_kernelILb[01]ELb[01]ELb0ELi[012]ELi1ELi128E/, 68],
-  [/reverse_sweep_kernelILb[01]ELb[01]ELb0ELi[012]ELi2ELi128E/, 208],
+  [/forward_sweep_kernelILb1ELb[01]ELb0ELi1ELi1ELi128E/, 88],
+  [/forward_sweep_kernelILb1ELb[01]ELb0ELi1ELi2ELi128E/, 296],
+  [/forward_sweep_kernelILb1ELb[01]ELb0ELi1ELi4ELi128E/, 132],
+  [/reverse_sweep_kernelILb[01]ELb[01]ELb0ELi[012]ELi1ELi128E/, 124],
+  [/reverse_sweep_kernelILb[01]ELb[01]ELb0ELi[012]ELi2ELi128E/, 204],
   [/reverse_sweep_kernelILb1ELb[01]ELb0ELi[012]ELi4ELi128E/, 124],
+  // Grouped queries, the role that makes dv.
+  [/reverse_sweep_kernelILb0ELb1ELb0ELi0ELi4ELi128E/, 28],
   // The layer form, two slot roles: K = V = 64, 128, 256.
-  [/forward_sweep_kernelILb0ELb0ELb1ELi1ELi1ELi128ELi128E/, 4],
-  [/forward_sweep_kernelILb0ELb0ELb1ELi1ELi2ELi128ELi128E/, 124],
-  [/forward_sweep_kernelILb1ELb0ELb1ELi1ELi1ELi(64|128)E/, 16],
-  [/forward_sweep_kernelILb1ELb0ELb1ELi1ELi2ELi128ELi128E/, 164],
-  [/reverse_sweep_kernelILb[01]ELb0ELb1ELi0ELi1E/, 4],
-  [/reverse_sweep_kernelILb0ELb0ELb1ELi0ELi2ELi128E/, 96],
-  [/reverse_sweep_kernelILb1ELb0ELb1ELi0ELi2ELi128E/, 116],
+  [/forward_sweep_kernelILb0ELb0ELb1ELi1ELi2ELi128ELi128E/, 108],
+  [/forward_sweep_kernelILb1ELb0ELb1ELi1ELi1ELi(64|128)E/, 4],
+  [/forward_sweep_kernelILb1ELb0ELb1ELi1ELi2ELi128ELi128E/, 124],
+  [/reverse_sweep_kernelILb[01]ELb0ELb1ELi0ELi1E/, 8],
+  [/reverse_sweep_kernelILb0ELb0ELb1ELi0ELi2ELi128E/, 100],
+  [/reverse_sweep_kernelILb1ELb0ELb1ELi0ELi2ELi128E/, 120],
   // Its backward where of four roles each has fewer registers: K = V = 512.
-  [/reverse_sweep_kernelILb0ELb0ELb1ELi0ELi4ELi128E/, 4],
-  [/reverse_sweep_kernelILb1ELb0ELb1ELi0ELi4ELi128E/, 8],
+  [/reverse_sweep_kernelILb0ELb0ELb1ELi0ELi4ELi128E/, 12],
+  [/reverse_sweep_kernelILb1ELb0ELb1ELi0ELi4ELi128E/, 4],
   // 128 slots: K = V = 128, 256, 512.
-  [/forward_sweep_kernelILb1ELb0ELb0ELi2ELi1ELi128ELi128E/, 16],
-  [/forward_sweep_kernelILb1ELb0ELb0ELi2ELi4ELi128ELi128E/, 16],
-  [/forward_sweep_kernelILb1ELb0ELb0ELi2ELi2ELi128ELi128E/, 36],
+  [/forward_sweep_kernelILb1ELb0ELb0ELi2ELi1ELi128ELi128E/, 12],
+  [/forward_sweep_kernelILb1ELb0ELb0ELi2ELi4ELi128ELi128E/, 12],
+  [/forward_sweep_kernelILb0ELb0ELb0ELi2ELi2ELi128ELi128E/, 32],
+  [/forward_sweep_kernelILb1ELb0ELb0ELi2ELi2ELi128ELi128E/, 16],
   // The general path, columns of 65 to 128.
   [/scan_kernelIffLb0ELb1ELi8ELi16ELi2ELb0E/, 4],
   // Exact, 128 slots, grouped queries: small calls only.

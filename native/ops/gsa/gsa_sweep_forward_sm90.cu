@@ -19,12 +19,21 @@ __device__ __forceinline__ bf16* anchor(const ForwardSweep& a, const Place<kHalv
   return a.anchors + (place * at.kBlocks + at.half * kCluster + at.rank) * anchor_elements(kIn, kOut);
 }
 
+template <bool kBackward, bool kLayer, int kHalves>
+constexpr Addresses kInAddresses = kBackward                ? Addresses::again
+                                   : kLayer || kHalves == 2 ? Addresses::made
+                                                            : Addresses::hoisted;
+template <bool kBackward, bool kLayer, int kHalves>
+constexpr Addresses kOutAddresses = kHalves == 2 ? Addresses::kept : kInAddresses<kBackward, kLayer, kHalves>;
+
 template <bool kBackward, bool kGrouped, bool kLayer, int kHalves, int kCluster, int kIn, int kOut>
 __device__ __forceinline__ void in_role(const ForwardSweep& a, Memory<kHalves, kIn, kOut>& x,
                                         const Place<kHalves, kCluster>& at, int thread) {
   constexpr int kElements = (kIn + kOut) * kSlots, kOwned = kSubs / kCluster;
   constexpr bool kPairs = !kPairsBeside<kLayer, kBackward, kHalves, kCluster>;
+  constexpr Addresses kHow = kInAddresses<kBackward, kLayer, kHalves>;
   const int warp = thread / 32, first = at.rank * kIn, n = uniform(at.line.steps);
+  const RolePlaces<kHow> places(thread);
   Cursor<false> next(at.line);
   const auto load = [&](int i) {
     if (thread != 0) return;
@@ -63,6 +72,8 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Memory<kHalves, k
           named_sync<kRowsBarrier, 2 * kRole>();  // who makes the pairs clears them
         }
       }
+      const StepRows<kHow, false> q_rows(q);
+      const StepRows<kHow, true> k_rows(k);
       const bf16* strengths = x.strengths[i % 4];
       const float* decays = x.decay[i % 4][0];
       uint64_t* ready = &x.partial_ready[i % 2];
@@ -70,8 +81,9 @@ __device__ __forceinline__ void in_role(const ForwardSweep& a, Memory<kHalves, k
 #pragma unroll 1
       for (int sub = 0; sub < kSubs; ++sub) {
         float out[2][4];
-        state.start(q, k, {strengths, decays, sub, thread}, sub, out);
-        if constexpr (kPairs) pairs.add(q, k, warp, sub, thread % 32);
+        const RolePlace place = places.here();
+        state.start(q_rows.block(sub), k_rows.block(sub), {strengths, decays, sub, place}, out);
+        if constexpr (kPairs) pairs.add(q, k, pair_place<kHow>(place.warp, place.lane), sub);
         state.answered(out);
         send_partial<kCluster>(out, x.partial[i % 2][sub % kOwned * kCluster + at.rank], ready,
                                at.half * kCluster + sub / kOwned, thread);
@@ -102,6 +114,8 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Memory<kHalves, 
   const int first = at.rank * kOut, n = uniform(at.line.steps);
   constexpr bool kSlopes = kLayer && kBackward;
   const int64_t stride = kSlopes ? a.slope.stride : a.HQ * a.out_width;
+  constexpr Addresses kHow = kOutAddresses<kBackward, kLayer, kHalves>;
+  const RolePlaces<kHow> places(thread);
   Cursor<false> next(at.line);
   const auto load = [&](int i) {
     if (thread != 0) return;
@@ -129,6 +143,8 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Memory<kHalves, 
         v + past * kTile, a.out_map, there.head * a.out_width + first, there.row + past,
         a.out + (there.row + past) * stride + there.head * a.out_width + first, stride,
         kHalves == 1 ? rows : min(rows - past, kRows), thread);
+    // Rows that no box has stored have been read, too, before others are loaded over them.
+    if (kHalves == 2 && uniform(rows - past < kRows)) named_sync<kOutBarrier, kRole>();
   };
   Location last;
   OutState<kOut> state;
@@ -155,16 +171,21 @@ __device__ __forceinline__ void out_role(const ForwardSweep& a, Memory<kHalves, 
         clear_rows<kOut>(v, rows, thread);
         named_sync<kOutBarrier, kRole>();
       }
-      const float* decays = x.decay[i % 4][0];
+      const StepRows<kHow, false> slots(x.slots[i % 2]);
+      const StepRows<kHow, true> strengths(x.strengths[i % 4]);
+      const float* decays = x.decay[index<kHow>(i % 4)][0];
+      const int turn = index<kHow>(i % 2);
+      bf16* staged = x.values[turn];
 #pragma unroll 1
       for (int sub = 0; sub < kSubs; ++sub) {
         float acc[kGroups][2][4];
-        state.start(x.slots[i % 2], x.strengths[i % 4], decays, {v, x.weights[i % 2], sub, thread}, sub,
-                    thread, acc);
+        const RolePlace place = places.here();
+        state.start(slots.block(sub), strengths.block(sub), decays, {staged, x.weights[turn], sub, place},
+                    sub, place, acc);
         if (sub == kHalves && i + 1 < n) load(i + 1);
         state.answered(acc);
-        if constexpr (kSlopes) scale_by_slopes<kGroups>(acc, x.rare.raw, sub, thread);
-        stage_rows<kGroups>(acc, v, sub, thread);
+        if constexpr (kSlopes) scale_by_slopes<kGroups>(acc, x.rare.raw, sub, place);
+        stage_rows<kGroups>(acc, staged, sub, place);
         if constexpr (kHalves == 2) send_outputs<kGroups>(v, x.halves, at.half, at.partner(), i, sub, thread);
         state.settle();
       }
@@ -206,7 +227,8 @@ __device__ __forceinline__ void activate_rows(Memory<1, kIn, kOut>& x, int step,
   }
 }
 
-template <SlotPart kPart, bool kBackward, bool kLayer, int kHalves, int kCluster, int kIn, int kOut>
+template <SlotPart kPart, bool kBackward, bool kGrouped, bool kLayer, int kHalves, int kCluster, int kIn,
+          int kOut>
 __device__ __forceinline__ void slot_role(const ForwardSweep& a, Memory<kHalves, kIn, kOut>& x,
                                           const Place<kHalves, kCluster>& at, int thread) {
   constexpr int kOwned = kSubs / kCluster;
@@ -233,7 +255,7 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Memory<kHalves,
   constexpr bool kPairs = kStarts && kPairsBeside<kLayer, kBackward, kHalves, kCluster>,
                  kActivates = kLayer && kPart == SlotPart::starts;
   int rows_before = 0;
-  Cursor<false> starting(at.line), ending(at.line);
+  Cursor<false, kGrouped || (kBackward && kHalves == 2)> starting(at.line), ending(at.line);
   Decayed newer, older;
   Fragment new_g = {}, new_s = {}, g = {}, s = {};
   Saved saved;
@@ -268,14 +290,6 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Memory<kHalves,
     if (!kPairs && !kActivates && !ends) steps.read();
     const int rows_here = starting.here.rows, read = step - 1;  // the step whose rows the in role reads
     const bool reads = kPairs && read >= 0 && read < n;
-    if (reads && uniform(rows_before < kStep)) {
-      // By the warps that read them for the pairs, so that nobody else's ordinary accesses meet these.
-      if constexpr (!kLayer) wait_barrier(&x.rows_ready[read % 2], read / 2 % 2);
-      clear_block<kIn>(x.reading[read % 2], rows_before, place.warp, place.lane);
-      clear_block<kIn>(x.writing[read % 2], rows_before, place.warp, place.lane);
-      publish_shared();
-      named_sync<kRowsBarrier, 2 * kRole>();
-    }
 #pragma unroll 1
     for (int own = 0; own < kOwned; ++own) {
       const int sub = at.rank * kOwned + own;
@@ -329,7 +343,15 @@ __device__ __forceinline__ void slot_role(const ForwardSweep& a, Memory<kHalves,
       Pairs<kIn> pairs;
       if (reads) {
         if constexpr (!kLayer) wait_barrier(&x.rows_ready[read % 2], read / 2 % 2);
-        pairs.add(x.reading[read % 2], x.writing[read % 2], place.warp, place.lane);
+        if (uniform(rows_before < kStep)) {
+          // By the warps that read them for the pairs, so that nobody else's ordinary accesses meet these.
+          clear_block<kIn>(x.reading[read % 2], rows_before, place.warp, place.lane);
+          clear_block<kIn>(x.writing[read % 2], rows_before, place.warp, place.lane);
+          publish_shared();
+          named_sync<kRowsBarrier, 2 * kRole>();
+        }
+        pairs.add(x.reading[read % 2], x.writing[read % 2],
+                  pair_place<Addresses::hoisted>(place.warp, place.lane));
       }
       // Last, since rows of the step are on their way while the role makes what needs none.
       if constexpr (kActivates) activate_rows<4, kBackward, kIn, kOut>(x, step, n, thread);
@@ -387,13 +409,13 @@ __global__ void __launch_bounds__(kThreadsOf<kLayer || kSplitForward<kLayer, kHa
     if constexpr (kSplit) take_registers<kRegisters.beside>();
     out_role<kBackward, kGrouped, kLayer, kHalves, kCluster, kIn, kOut>(a, x, at, thread);
   } else if constexpr (!kSplit) {
-    slot_role<SlotPart::both, kBackward, kLayer, kHalves, kCluster, kIn, kOut>(a, x, at, thread);
+    slot_role<SlotPart::both, kBackward, kGrouped, kLayer, kHalves, kCluster, kIn, kOut>(a, x, at, thread);
   } else if (role == 2) {
     take_registers<kRegisters.starts>();
-    slot_role<SlotPart::starts, kBackward, kLayer, kHalves, kCluster, kIn, kOut>(a, x, at, thread);
+    slot_role<SlotPart::starts, kBackward, kGrouped, kLayer, kHalves, kCluster, kIn, kOut>(a, x, at, thread);
   } else {
     take_registers<kRegisters.ends>();
-    slot_role<SlotPart::ends, kBackward, kLayer, kHalves, kCluster, kIn, kOut>(a, x, at, thread);
+    slot_role<SlotPart::ends, kBackward, kGrouped, kLayer, kHalves, kCluster, kIn, kOut>(a, x, at, thread);
   }
 }
 

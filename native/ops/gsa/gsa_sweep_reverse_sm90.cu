@@ -11,12 +11,17 @@
 namespace gsa::sm90 {
 namespace {
 
+constexpr Addresses kHow = Addresses::kept;
+
 template <bool kKeySide, bool kGrouped, bool kLayer, int kHalf, int kCluster, int kWidth>
 __device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x,
                                         const Place<kGrouped, kHalf, kCluster>& at, int thread) {
   constexpr int kOwned = kSubs / kCluster;
   constexpr int kElements = 2 * kWidth * kSlots;
-  const int warp = thread / 32, first = at.rank * kWidth, n = uniform(at.line.steps);
+  const int first = at.rank * kWidth, n = uniform(at.line.steps);
+  const RolePlaces<kHow> places(thread);
+  const RolePlace& place = places.first();
+  const PairPlace rows_of_warp = pair_place<kHow>(place.warp, place.lane);
   Cursor<true> next(at.line);
   const auto load = [&](int i) {
     if (thread != 0) return;
@@ -61,23 +66,26 @@ __device__ __forceinline__ void in_role(const ReverseSweep& a, Shared<kWidth>& x
         publish_shared();
         named_sync<kRowsBarrier, 2 * kRole>();
       }
-      const bf16* strengths = x.strengths[i % 2];
-      const float* decays = x.decay[i % 2][0];
+      const StepRows<kHow, false> read(v);
+      const StepRows<kHow, true> written(d_o);
+      const int turn = index<kHow>(i % 2);
+      const bf16* strengths = x.strengths[turn];
+      const float* decays = x.decay[turn][0];
       uint64_t* ready = &x.partial_ready[i % 2];
       Pairs<kWidth> pairs;
 #pragma unroll 1
       for (int sub = kSubs - 1; sub >= 0; --sub) {
         float out[2][4];
-        state.start(v, d_o, {strengths, decays, sub, thread}, sub, out);
-        pairs.add(v, d_o, warp, sub, thread % 32);
+        state.start(read.block(sub), written.block(sub), {strengths, decays, sub, place}, out);
+        pairs.add(x.read[turn], x.write[turn], rows_of_warp, sub);
         state.answered(out);
         send_partial<kCluster>(out, x.partial[i % 2][sub % kOwned * kCluster + at.rank], ready, sub / kOwned,
                                thread);
         state.settle();
       }
       steps.read();
-      pairs.template send<kCluster>(x.pairs[i % 2][warp % kOwned * kCluster + at.rank], ready, warp / kOwned,
-                                    thread % 32);
+      pairs.template send<kCluster>(x.pairs[i % 2][place.warp % kOwned * kCluster + at.rank], ready,
+                                    place.warp / kOwned, place.lane);
       if (uniform(here.step + 1 == here.stop))
         end_piece<kInBarrier>(state, at.ends(a), at.own_states(here), kElements, 0, 0, thread, true);
     } else {
@@ -96,6 +104,8 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
   constexpr int kElements = 2 * kWidth * kSlots;
   const int first = at.rank * kWidth, n = uniform(at.line.steps);
   const int64_t stride = kLayer ? a.slope.stride : a.HQ * a.width;
+  const RolePlaces<kHow> places(thread);
+  const RolePlace& place = places.first();
   Cursor<true> next(at.line);
   const auto load_raw = [&] {
     if (!kLayer || thread != 0) return;
@@ -130,15 +140,18 @@ __device__ __forceinline__ void out_role(const ReverseSweep& a, Shared<kWidth>& 
       if constexpr (kLayer) wait_barrier(&x.raw_ready, i % 2);
       steps.free();
       if (uniform(rows < kStep)) named_sync<kRowsBarrier, 2 * kRole>();  // the in role clears them
-      const float* decays = x.decay[i % 2][0];
+      const StepRows<kHow, false> slots(x.slots[i % 2]);
+      const StepRows<kHow, true> strengths(x.strengths[i % 2]);
+      const int turn = index<kHow>(i % 2);
+      const float* decays = x.decay[turn][0];
 #pragma unroll 1
       for (int sub = kSubs - 1; sub >= 0; --sub) {
         float acc[kGroups][2][4];
-        state.start(x.slots[i % 2], x.strengths[i % 2], decays, {d_o, x.weights[i % 2], sub, thread}, sub,
-                    thread, acc);
+        state.start(slots.block(sub), strengths.block(sub), decays,
+                    {x.write[turn], x.weights[turn], sub, place}, sub, place, acc);
         state.answered(acc);
-        if constexpr (kLayer) scale_by_slopes<kGroups>(acc, x.raw, sub, thread);
-        stage_rows<kGroups>(acc, x.out, sub, thread);
+        if constexpr (kLayer) scale_by_slopes<kGroups>(acc, x.raw, sub, place);
+        stage_rows<kGroups>(acc, x.out, sub, place);
         state.settle();
       }
       steps.read();
@@ -192,7 +205,7 @@ __device__ __forceinline__ void slot_role(const ReverseSweep& a, Shared<kWidth>&
                     static_cast<unsigned>(heads) * at.kSlotsOfHead, min(max(to.rows - past, 0), kSub),
                     at.kSlotsOfHead};
   };
-  Cursor<true> starting(at.line), ending(at.line);
+  Cursor<true, kPart == SlotPart::both> starting(at.line), ending(at.line);
   Decayed newer, older;
   Fragment new_g = {}, new_s = {}, g = {}, before = {};
   Strength<kKeySide> new_strength, strength;

@@ -3,6 +3,7 @@
 
 #include "../../sm90/math.cuh"
 #include "sweep_activate_sm90.cuh"
+#include "sweep_pieces_sm90.cuh"
 
 namespace gsa::sm90 {
 namespace {

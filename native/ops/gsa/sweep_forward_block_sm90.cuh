@@ -4,6 +4,7 @@
 #include "sweep_activate_sm90.cuh"
 #include "sweep_forward_sm90.cuh"
 #include "sweep_halves_sm90.cuh"
+#include "sweep_pieces_sm90.cuh"
 #include "sweep_slots_sm90.cuh"
 
 namespace gsa::sm90 {

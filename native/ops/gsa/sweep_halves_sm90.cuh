@@ -134,41 +134,54 @@ __device__ __forceinline__ void send_factors(HalvesWork<kOut>& x, int step, int 
   }
 }
 
+// Where a thread of the out role finds 16 bytes of its warp's 16 columns, in the first 16 rows of a tile.
+__device__ __forceinline__ int row_part(int thread) {
+  return tile_offset(thread % 32 / 2, thread / 32 * 16 + thread % 2 * 8);
+}
+
 // Before: the warp has staged block `sub` of the outputs, of which its partner gets what that one finishes.
 template <int kGroups, int kOut>
 __device__ __forceinline__ void send_outputs(const bf16* tiles, HalvesWork<kOut>& x, int half, int partner,
                                              int step, int sub, int thread) {
   if (sub / (kSubs / 2) == half) return;
-  const int lane = thread % 32, column = thread / 32 * 16 + lane % 2 * 8, row = sub * kSub + lane / 2;
+  const int part = row_part(thread);
   __syncwarp();
 #pragma unroll
   for (int c = 0; c < kGroups; ++c)
-    store_async(remote_address<2>(x.outputs[step % 2] + c * kHalfTile + tile_offset(row % kHalfRows, column),
-                                  partner),
-                remote_address<2>(&x.outputs_ready[step % 4], partner),
-                *reinterpret_cast<const uint4*>(tiles + c * kStepTile + tile_offset(row, column)));
+    store_async(
+        remote_address<2>(x.outputs[step % 2] + c * kHalfTile + sub % (kSubs / 2) * kSubTile + part, partner),
+        remote_address<2>(&x.outputs_ready[step % 4], partner),
+        *reinterpret_cast<const uint4*>(tiles + c * kStepTile + sub * kSubTile + part));
 }
 // Adds what the partner sent of step `step` to what the warp has staged of this half's rows.
 template <bool kBackward, int kGroups, int kOut>
 __device__ __forceinline__ void add_outputs(bf16* tiles, HalvesWork<kOut>& x, int half, int step,
                                             int thread) {
-  const int lane = thread % 32, column = thread / 32 * 16 + lane % 2 * 8;
   wait_barrier(&x.outputs_ready[step % 4], step / 4 % 2);
   if (thread == 0) expect_bytes(&x.outputs_ready[step % 4], kHalfOutputBytes<kBackward, kOut>);
   __syncwarp();
+  const int part = row_part(thread);
+  bf16* own = tiles + half * kHalfTile + part;
+  const bf16* theirs = x.outputs[step % 2] + part;
+  constexpr int kParts = kHalfRows / kSub;
+  // All are read before the first is stored: the compiler does not know that these are other places.
+  uint4 x0[kParts][kGroups], x1[kParts][kGroups];
+  float2 factors[kParts];
 #pragma unroll
-  for (int row = lane / 2; row < kHalfRows; row += kSub) {
-    const float2 factors = kBackward ? make_float2(1.0f, 1.0f) : x.factors[step % 4][row];
+  for (int i = 0; i < kParts; ++i) {
+    factors[i] = kBackward ? make_float2(1.0f, 1.0f) : x.factors[step % 4][i * kSub + thread % 32 / 2];
 #pragma unroll
     for (int c = 0; c < kGroups; ++c) {
-      auto& mine =
-          *reinterpret_cast<uint4*>(tiles + c * kStepTile + half * kHalfTile + tile_offset(row, column));
-      mine = add_bf16(
-          mine,
-          *reinterpret_cast<const uint4*>(x.outputs[step % 2] + c * kHalfTile + tile_offset(row, column)),
-          factors);
+      x0[i][c] = *reinterpret_cast<const uint4*>(own + c * kStepTile + i * kSubTile);
+      x1[i][c] = *reinterpret_cast<const uint4*>(theirs + c * kHalfTile + i * kSubTile);
     }
   }
+#pragma unroll
+  for (int i = 0; i < kParts; ++i)
+#pragma unroll
+    for (int c = 0; c < kGroups; ++c)
+      *reinterpret_cast<uint4*>(own + c * kStepTile + i * kSubTile) =
+          add_bf16(x0[i][c], x1[i][c], factors[i]);
 }
 
 }  // namespace gsa::sm90

@@ -99,6 +99,9 @@ GSA_HOST_DEVICE const Piece* found_late(const Piece* p) {
   return p;
 }
 
+// x, not negative, read from memory: what compares it waits for it.
+GSA_HOST_DEVICE int arrived(int x) { return x > 0 ? x : 0; }
+
 // The interval of a cluster.
 struct Line {
   const Piece* pieces;
@@ -124,15 +127,18 @@ struct Line {
   }
 };
 
-// The steps of a cluster one after another, without divisions inside a walk.
-template <bool kReverse>
+// The steps of a cluster one after another, without divisions inside a walk. kSettles: a piece has been read
+// when it becomes `here`. Else who uses it may wait for it, which is nothing by itself, but in a step in
+// which other loads are on their way he may have to wait for them, too: they share the few counters that
+// there are.
+template <bool kReverse, bool kSettles = false>
 struct Cursor {
   const Line& line;
   int at = 0;
   Location here;
 
   GSA_HOST_DEVICE explicit Cursor(const Line& l) : line(l), here{} {
-    if (line.steps > 0) here = line.template locate<kReverse>(0);
+    if (line.steps > 0) locate();
   }
   GSA_HOST_DEVICE bool inside() const { return at < line.steps; }
   GSA_HOST_DEVICE void advance() {
@@ -143,8 +149,17 @@ struct Cursor {
       here.row += kReverse ? -kStep : kStep;
       here.rows += kReverse ? kStep : -kStep;
     } else if (inside()) {
-      here = line.template locate<kReverse>(at);
+      locate();
     }
+  }
+
+ private:
+  GSA_HOST_DEVICE void locate() {
+    here = line.template locate<kReverse>(at);
+    if constexpr (kSettles)
+      for (int* x :
+           {&here.sequence, &here.head, &here.kv_head, &here.step, &here.start, &here.stop, &here.steps})
+        *x = arrived(*x);
   }
 };
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "sweep_activate_sm90.cuh"
+#include "sweep_pieces_sm90.cuh"
 #include "sweep_reverse_sm90.cuh"
 #include "sweep_slots_sm90.cuh"
 

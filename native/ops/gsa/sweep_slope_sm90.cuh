@@ -28,9 +28,8 @@ __device__ __forceinline__ float silu_slope(uint32_t bits) {
 // stage_rows puts them afterwards.
 template <int kGroups>
 __device__ __forceinline__ void scale_by_slopes(float (&out)[kGroups][2][4], const bf16* raw, int sub,
-                                                int thread) {
-  const int lane = thread % 32, warp = thread / 32;
-  const bf16* from = raw + tile_offset(sub * kSub + lane / 16 * 8 + lane % 8, warp * 16 + lane / 8 % 2 * 8);
+                                                const RolePlace& at) {
+  const bf16* from = raw + sub * kSubTile + at.tile;
 #pragma unroll
   for (int c = 0; c < kGroups; ++c) {
     uint32_t x[4];

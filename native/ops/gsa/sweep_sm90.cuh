@@ -85,6 +85,86 @@ __device__ __forceinline__ void clear_block(bf16* tiles, int rows, int sub, int 
       *reinterpret_cast<uint4*>(tiles + t * kStepTile + i * 8) = {0, 0, 0, 0};
 }
 
+// Between two moves of the states a third of the instructions are addresses: where registers are short the
+// compiler makes them again wherever they are used. How a role comes by those of the blocks of 16 rows:
+//   kept     made once, behind a shuffle, which the compiler cannot repeat
+//   hoisted  made before the loop over the blocks, as far as the compiler leaves them there
+//   made     in every turn of the loop, as far as the compiler does not hoist them
+//   again    in every turn
+// Which is fastest where was found by trying (README-sweeps.md).
+enum class Addresses { kept, hoisted, made, again };
+__device__ __forceinline__ int held(int x) { return __shfl_sync(~0u, x, threadIdx.x % 32); }
+__device__ __forceinline__ int again(int x) {
+#ifdef __CUDA_ARCH__
+  asm volatile("" : "+r"(x));
+#endif
+  return x;
+}
+template <Addresses kHow>
+__device__ __forceinline__ int index(int x) {
+  return kHow == Addresses::kept ? held(x) : x;
+}
+
+// Where a thread of the in and out roles finds its part of 16 rows, in elements.
+struct RolePlace {
+  int warp, lane;
+  int tile;    // of the 16 columns of its warp in a tile, as ldmatrix and stmatrix want them, transposed
+  int slot;    // in: its first
+  int pair;    // out: its first two slots
+  int weight;  // out: of the weights of the rows' pairs
+  __device__ explicit __forceinline__ RolePlace(int thread)
+      : warp(thread / 32),
+        lane(thread % 32),
+        tile(tile_offset((lane & 7) + (lane >> 4) * 8, warp * 16 + (lane & 8))),
+        slot(warp * 16 + lane / 4),
+        pair(lane % 4 * 2),
+        weight(((lane & 7) + (lane >> 4) * 8) * kWeightPitch + (lane & 8)) {}
+};
+template <Addresses kHow>
+class RolePlaces {
+ public:
+  __device__ explicit __forceinline__ RolePlaces(int thread) : thread_(thread), place_(thread) {
+    if constexpr (kHow != Addresses::kept) return;
+    for (int* x : {&place_.tile, &place_.slot, &place_.pair, &place_.weight}) *x = held(*x);
+  }
+  __device__ __forceinline__ const RolePlace& first() const { return place_; }
+  // In a turn of the loop.
+  __device__ __forceinline__ RolePlace here() const {
+    if constexpr (kHow == Addresses::again) return RolePlace(again(thread_));
+    if constexpr (kHow == Addresses::made) return RolePlace(thread_);
+    return place_;
+  }
+
+ private:
+  int thread_;
+  RolePlace place_;
+};
+
+// Operands b of the rows of a step, 16 at a time.
+template <Addresses kHow, bool kColumns>
+class StepRows {
+ public:
+  __device__ explicit __forceinline__ StepRows(const bf16* tile) : tile_(tile), first_(from(tile, 0)) {
+    if constexpr (kHow == Addresses::kept) first_ = held(first_);
+  }
+  __device__ __forceinline__ Operand block(int sub) const {
+    if constexpr (kHow == Addresses::kept || kHow == Addresses::hoisted)
+      return advance(first_, sub * kSubTile);
+    else
+      return from(tile_, sub * kSub);
+  }
+
+ private:
+  __device__ static __forceinline__ Operand from(const bf16* tile, int row) {
+    if constexpr (kColumns)
+      return column_operand(tile, row, kStepTile);
+    else
+      return row_operand(tile, row, 0);
+  }
+  const bf16* tile_;
+  Operand first_;
+};
+
 // The first state, slots by kWidth channels of the slice, as a product's d: of x[n] a thread holds slots
 // 16 warp + lane / 4 (+ 8) and channels 8 n + lane % 4 * 2 (+ 1).
 template <int kWidth>
@@ -95,17 +175,17 @@ struct InState {
   struct Move {
     uint32_t written[4];
     float decay[2];
-    __device__ __forceinline__ Move(const bf16* strengths, const float* decays, int sub, int thread) {
-      const int lane = thread % 32, warp = thread / 32;
-      load_a_trans(written, strengths, warp * 16, sub * kSub, lane);
-      decay[0] = decays[sub * kSlots + warp * 16 + lane / 4];
-      decay[1] = decays[sub * kSlots + warp * 16 + lane / 4 + 8];
+    __device__ __forceinline__ Move(const bf16* strengths, const float* decays, int sub,
+                                    const RolePlace& at) {
+      ldmatrix_x4_trans(written, strengths + sub * kSubTile + at.tile);
+      decay[0] = decays[sub * kSlots + at.slot];
+      decay[1] = decays[sub * kSlots + at.slot + 8];
     }
   };
 
-  // Starts: out [slots, 16 rows] = state . rows `sub` of `reading`, and state = decay * state + strengths^T
-  // rows of `writing`. Then `answered` waits for out and `settle` for the state.
-  __device__ __forceinline__ void start(const bf16* reading, const bf16* writing, const Move& move, int sub,
+  // Starts: out [slots, 16 rows] = state . rows of `reading`, and state = decay * state + strengths^T
+  // rows of `writing`, both operands of these rows. Then `answered` waits for out and `settle` for the state.
+  __device__ __forceinline__ void start(const Operand& reading, const Operand& writing, const Move& move,
                                         float (&out)[2][4]) {
     uint32_t a[kWidth / 16][4];
 #pragma unroll
@@ -121,13 +201,12 @@ struct InState {
     for (int n = 0; n < 2; ++n)
 #pragma unroll
       for (int i = 0; i < 4; ++i) out[n][i] = 0.0f;
-    const auto rows = row_operand(reading, sub * kSub, 0);
     wgmma_begin();
 #pragma unroll
     for (int k = 0; k < kWidth / 16; ++k)
-      wgmma<false>(out, a[k], advance(rows, k / 4 * kStepTile + k % 4 * 16));
+      wgmma<false>(out, a[k], advance(reading, k / 4 * kStepTile + k % 4 * 16));
     wgmma_commit();
-    wgmma<true>(x, move.written, column_operand(writing, sub * kSub, kStepTile));
+    wgmma<true>(x, move.written, writing);
     wgmma_commit();
   }
   __device__ __forceinline__ void answered(float (&out)[2][4]) {
@@ -150,19 +229,19 @@ struct OutState {
   // What 16 rows need of the step: their own values and the weights of their pairs as operands.
   struct Move {
     uint32_t own[kGroups][4], pairs[4];
-    __device__ __forceinline__ Move(const bf16* rows, const bf16* weights, int sub, int thread) {
-      const int lane = thread % 32, warp = thread / 32;
-      ldmatrix_x4(pairs, weights + (sub * kSub + (lane & 7) + (lane >> 4) * 8) * kWeightPitch + (lane & 8));
+    __device__ __forceinline__ Move(const bf16* rows, const bf16* weights, int sub, const RolePlace& at) {
+      ldmatrix_x4(pairs, weights + sub * kSub * kWeightPitch + at.weight);
 #pragma unroll
       for (int c = 0; c < kGroups; ++c)
-        load_a_trans(own[c], rows + c * kStepTile, warp * 16, sub * kSub, lane);
+        ldmatrix_x4_trans(own[c], rows + c * kStepTile + sub * kSubTile + at.tile);
     }
   };
 
   // Starts: out [channels, 16 rows] = state . slots of the 16 rows `sub`, plus weights [16, 16] times the
   // rows' own values; and state = decay * state + rows^T strengths. Then as for InState.
-  __device__ __forceinline__ void start(const bf16* slots, const bf16* strengths, const float* decays,
-                                        const Move& move, int sub, int thread, float (&out)[kGroups][2][4]) {
+  __device__ __forceinline__ void start(const Operand& slots, const Operand& strengths, const float* decays,
+                                        const Move& move, int sub, const RolePlace& at,
+                                        float (&out)[kGroups][2][4]) {
     uint32_t a[kGroups][kSlots / 16][4];
 #pragma unroll
     for (int c = 0; c < kGroups; ++c) {
@@ -178,7 +257,7 @@ struct OutState {
         for (int i = 0; i < 4; ++i)
           a[c][k][i] = pack_bf16(x[c][2 * k + i / 2][i % 2 * 2], x[c][2 * k + i / 2][i % 2 * 2 + 1]);
     }
-    decays += sub * kSlots + thread % 4 * 2;
+    decays += sub * kSlots + at.pair;
 #pragma unroll
     for (int n = 0; n < kSlots / 8; ++n) {
       const float2 d = *reinterpret_cast<const float2*>(decays + n * 8);
@@ -190,16 +269,14 @@ struct OutState {
         x[c][n][3] *= d.y;
       }
     }
-    const auto rows = row_operand(slots, sub * kSub, 0);
     wgmma_begin();
 #pragma unroll
     for (int c = 0; c < kGroups; ++c)
 #pragma unroll
-      for (int k = 0; k < kSlots / 16; ++k) wgmma<false>(out[c], a[c][k], advance(rows, k * 16));
+      for (int k = 0; k < kSlots / 16; ++k) wgmma<false>(out[c], a[c][k], advance(slots, k * 16));
     wgmma_commit();
 #pragma unroll
-    for (int c = 0; c < kGroups; ++c)
-      wgmma<true>(x[c], move.own[c], column_operand(strengths, sub * kSub, kStepTile));
+    for (int c = 0; c < kGroups; ++c) wgmma<true>(x[c], move.own[c], strengths);
     wgmma_commit();
   }
   __device__ __forceinline__ void answered(float (&out)[kGroups][2][4]) {
@@ -237,70 +314,6 @@ struct Steps {
   __device__ __forceinline__ void end() const { free(); }
 };
 
-// A state as its threads hold it: 16 bytes a thread side by side. NULL: zeros.
-template <class State>
-__device__ __forceinline__ void load_state(State& state, const float* from, int thread) {
-  from = opaque(from);
-  float* x = reinterpret_cast<float*>(&state);
-#pragma unroll
-  for (int i = 0; i < static_cast<int>(sizeof(State) / 16); ++i) {
-    const float4 v =
-        from ? __ldcg(reinterpret_cast<const float4*>(from) + i * kRole + thread) : make_float4(0, 0, 0, 0);
-    x[4 * i] = v.x, x[4 * i + 1] = v.y, x[4 * i + 2] = v.z, x[4 * i + 3] = v.w;
-  }
-}
-template <class State>
-__device__ __forceinline__ void store_state(const State& state, float* to, int thread) {
-  to = opaque(to);
-  const float* x = reinterpret_cast<const float*>(&state);
-#pragma unroll
-  for (int i = 0; i < static_cast<int>(sizeof(State) / 16); ++i)
-    reinterpret_cast<float4*>(to)[i * kRole + thread] =
-        make_float4(x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]);
-}
-
-// The ends of a piece of a walk: from the user's state or the cluster before, to the user or the cluster
-// after. `part`: 0 in, 1 out; its first element among the `elements` of a block.
-struct Ends {
-  StateEnds user;
-  HandOver over;
-  int64_t walks_of_sequence;  // key/value heads
-  int cluster, rank, blocks;  // this cluster, block and their number
-  __device__ __forceinline__ int64_t user_block(const Location& x) const {
-    return ((x.sequence * walks_of_sequence + x.kv_head) * blocks + rank);
-  }
-};
-template <int kBarrier, class State>
-__device__ __forceinline__ void begin_piece(State& state, const Ends& at, const Location& x, int64_t elements,
-                                            int64_t first, int part, int thread) {
-  const float* from = at.user.start ? at.user.start + at.user_block(x) * elements + first : nullptr;
-  if (x.start != 0) {
-    const int64_t block = static_cast<int64_t>(at.cluster - 1) * at.blocks + at.rank;
-    if (at.over.ready) {
-      if (thread == 0) wait_flag(at.over.ready + block * 2 + part);
-      named_sync<kBarrier, kRole>();
-    }
-    from = at.over.states + block * elements + first;
-  }
-  load_state(state, from, thread);
-}
-// `reports`: this block tells the user.
-template <int kBarrier, class State>
-__device__ __forceinline__ void end_piece(const State& state, const Ends& at, const Location& x,
-                                          int64_t elements, int64_t first, int part, int thread,
-                                          bool reports) {
-  const int64_t block = static_cast<int64_t>(at.cluster) * at.blocks + at.rank;
-  const bool cut = x.stop != x.steps;
-  if (cut ? !at.over.ready : !(reports && at.user.end)) return;
-  store_state(state,
-              (cut ? at.over.states + block * elements : at.user.end + at.user_block(x) * elements) + first,
-              thread);
-  if (!cut) return;
-  __threadfence();
-  named_sync<kBarrier, kRole>();
-  if (thread == 0) set_flag(at.over.ready + block * 2 + part);
-}
-
 // A state as its threads hold it, for the sweep that walks back with the same shapes: 64 values a thread (or
 // fewer), 16 bytes at a time, `kRole` threads side by side.
 template <class State>
@@ -326,28 +339,39 @@ __device__ __forceinline__ void send_partial(const float (&out)[2][4], float* pa
   store_async(to + kRole * 16, barrier, out[1]);
 }
 
+// Where a warp finds the 16 rows `sub` of operands a and b, columns 0 to 15; those 16 k further are at
+// `^ 16 k`.
+struct PairPlace {
+  int reading, writing;
+};
+template <Addresses kHow>
+__device__ __forceinline__ PairPlace pair_place(int sub, int lane) {
+  return {index<kHow>(tile_offset(sub * kSub + (lane & 15), (lane >> 4) * 8)),
+          index<kHow>(tile_offset(sub * kSub + (lane & 7) + (lane >> 4) * 8, lane & 8))};
+}
+
 // Products over the slice of 16 rows of `reading` with the same rows of `writing`, [16, 16], as a warp's
 // products leave them: reading row lane / 4 (+ 8), written row 8 n + lane % 4 * 2 (+ 1). In quarters, which
 // fill the time of other products.
 template <int kWidth>
 struct Pairs {
   float x[2][4] = {};
-  __device__ __forceinline__ void add(const bf16* reading, const bf16* writing, int sub, int quarter,
-                                      int lane) {
+  __device__ __forceinline__ void add(const bf16* reading, const bf16* writing, const PairPlace& at,
+                                      int quarter) {
 #pragma unroll
     for (int i = 0; i < kWidth / 64; ++i) {
       const int k = quarter * (kWidth / 64) + i;
       uint32_t fa[4], fb[4];
-      load_a(fa, reading + k / 4 * kStepTile, sub * kSub, k % 4 * 16, lane);
-      load_b(fb, writing + k / 4 * kStepTile, sub * kSub, k % 4 * 16, lane);
+      ldmatrix_x4(fa, reading + k / 4 * kStepTile + (at.reading ^ k % 4 * 16));
+      ldmatrix_x4(fb, writing + k / 4 * kStepTile + (at.writing ^ k % 4 * 16));
       mma(x[0], fa, fb[0], fb[1]);
       mma(x[1], fa, fb[2], fb[3]);
     }
   }
   // All quarters, where nothing else has to be done meanwhile.
-  __device__ __forceinline__ void add(const bf16* reading, const bf16* writing, int sub, int lane) {
+  __device__ __forceinline__ void add(const bf16* reading, const bf16* writing, const PairPlace& at) {
 #pragma unroll 1
-    for (int quarter = 0; quarter < 4; ++quarter) add(reading, writing, sub, quarter, lane);
+    for (int quarter = 0; quarter < 4; ++quarter) add(reading, writing, at, quarter);
   }
   // To the block that owns the rows; the address and the barrier as they lie in this one.
   template <int kCluster>
@@ -363,9 +387,8 @@ struct Pairs {
 // of each.
 template <int kGroups>
 __device__ __forceinline__ void stage_rows(const float (&out)[kGroups][2][4], bf16* tiles, int sub,
-                                           int thread) {
-  const int lane = thread % 32, warp = thread / 32;
-  bf16* to = tiles + tile_offset(sub * kSub + lane / 16 * 8 + lane % 8, warp * 16 + lane / 8 % 2 * 8);
+                                           const RolePlace& at) {
+  bf16* to = tiles + sub * kSubTile + at.tile;
 #pragma unroll
   for (int c = 0; c < kGroups; ++c)
     stmatrix_x4_trans(to + c * kStepTile, pack_bf16(out[c][0][0], out[c][0][1]),

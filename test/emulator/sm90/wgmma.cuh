@@ -17,6 +17,7 @@ inline Operand column_operand(const bf16* tile, int row, int tile_elements) {
 }
 
 inline Operand advance(Operand x, int elements) { return {x.start + elements, x.leading_bytes}; }
+inline Operand held(Operand x) { return x; }
 
 inline void wgmma_begin() {}
 inline void wgmma_commit() {}
