@@ -119,6 +119,16 @@ inline void expect_same_shape(const gsa_tensor& t, const gsa_tensor& like, const
 }
 
 // dtype, shape and contiguity in one: what almost every op asks of almost every tensor.
+// What is added to a product as it is stored: laid out as the result is.
+inline void expect_addend(const gsa_tensor& t, const gsa_tensor& c, double beta) {
+  expect_dtype(t, c.dtype, "addend");
+  expect_same_shape(t, c, "addend");
+  for (int32_t d = 0; d < c.ndim; ++d)
+    if (c.shape[d] > 1 && t.strides[d] != c.strides[d])
+      fail(GSA_INVALID_ARGUMENT, "Expected the layout of c for addend; copy it first");
+  if (beta != 0) fail(GSA_INVALID_ARGUMENT, "Expected 0 for beta beside an addend but received %g", beta);
+}
+
 inline void expect_dense(const gsa_tensor& t, int32_t dtype, std::initializer_list<int64_t> shape,
                          const char* name) {
   expect_dtype(t, dtype, name);

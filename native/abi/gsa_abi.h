@@ -12,7 +12,7 @@ extern "C" {
 
 /* Raised by one whenever a struct, an enum value or the order of ops.def changes: a stale gsa_cuda.so is
  * refused. */
-#define GSA_ABI_VERSION 9u
+#define GSA_ABI_VERSION 10u
 #define GSA_MAX_DIMS 6
 #define GSA_MAX_MESSAGE 512
 

@@ -83,13 +83,29 @@ uint32_t alignment(const void* p) {
 
 int32_t b_dtype(const Gemm& g) { return g.b_dtype < 0 ? g.dtype : g.b_dtype; }
 
+// What beta is a factor of.
+const void* added(const Gemm& g) { return g.addend ? g.addend : g.c; }
+
 Key key_of(const Gemm& g) {
   const int64_t flags = g.dtype | g.c_dtype << 4 | g.trans_a << 8 | g.trans_b << 9 |
                         (g.bias != nullptr) << 10 | (g.beta != 0.0f) << 11 | b_dtype(g) << 12 |
                         g.fast_sums << 16;
   // A view may start anywhere, and an algorithm for aligned matrices would fault on it.
-  return {flags, g.m,        g.n,   g.k,        g.batch,        g.lda,          g.stride_a,
-          g.ldb, g.stride_b, g.ldc, g.stride_c, alignment(g.a), alignment(g.b), alignment(g.c)};
+  return {flags,
+          g.m,
+          g.n,
+          g.k,
+          g.batch,
+          g.lda,
+          g.stride_a,
+          g.ldb,
+          g.stride_b,
+          g.ldc,
+          g.stride_c,
+          alignment(g.a),
+          alignment(g.b),
+          alignment(g.c),
+          alignment(added(g))};
 }
 
 int lt_type(int32_t dtype) {
@@ -158,7 +174,7 @@ std::vector<lt::Heuristic> candidates(const Plan& plan, lt::Handle handle, const
   int set = f.preference_set(preference, lt::kMaxWorkspace, &kWorkspaceBytes, sizeof kWorkspaceBytes);
   // A and B change places, see Plan.
   const std::pair<int, const void*> starts[] = {
-      {lt::kAlignA, g.b}, {lt::kAlignB, g.a}, {lt::kAlignC, g.c}, {lt::kAlignD, g.c}};
+      {lt::kAlignA, g.b}, {lt::kAlignB, g.a}, {lt::kAlignC, added(g)}, {lt::kAlignD, g.c}};
   for (const auto& [attribute, pointer] : starts) {
     const uint32_t bytes = alignment(pointer);
     if (!set) set = f.preference_set(preference, attribute, &bytes, sizeof bytes);
@@ -228,7 +244,7 @@ class Context {
     const lt::Functions& f = lt::functions();
     if (g.bias) check_lt(f.desc_set(plan.desc, lt::kBiasPointer, &g.bias, sizeof g.bias), "setting the bias");
     set_scales(plan, g);
-    return f.matmul(handle_, plan.desc, &g.alpha, g.b, plan.a, g.a, plan.b, &g.beta, g.c, plan.c, result,
+    return f.matmul(handle_, plan.desc, &g.alpha, g.b, plan.a, g.a, plan.b, &g.beta, added(g), plan.c, result,
                     plan.c, &algorithm, workspace_, workspace, device.stream);
   }
 

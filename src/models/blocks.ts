@@ -24,18 +24,11 @@ export type Weights = ReadonlyMap<string, Tensor>;
  * without passing one. */
 const G_NORM_EPS = 1e-5;
 
-/** What flows between blocks: the last branch's output, not yet added to the residual stream. The next norm adds it, so
- * that the sum is made and normalised in one pass. */
-interface Stream {
-  readonly x: Tensor;
-  readonly residual: Tensor | null;
-}
-
 function take(weights: Weights, name: string): Tensor {
   return weights.get(`${name}.weight`)!;
 }
 
-/** Pre-norm block: attention, then the feed-forward part, each added to the residual stream. */
+/** Pre-norm block: attention, then the feed-forward part, each added to the residual stream by its last product. */
 export class GsaBlock extends Module {
   readonly attnNorm: RMSNorm;
   readonly attn: GatedSlotAttention;
@@ -91,25 +84,25 @@ export class GsaBlock extends Module {
     return { attn_norm: this.attnNorm, attn: this.attn, mlp_norm: this.mlpNorm, mlp: this.mlp };
   }
 
-  forward({ x, residual }: Stream, options: GsaLayerOptions): Stream & { state?: GsaLayerState } {
-    const before = this.attnNorm.forwardResidual(x, residual);
-    const { y, state } = this.attn.forward(before.y, options);
-    const between = this.mlpNorm.forwardResidual(y, before.h);
-    return { x: this.mlp.forward(between.y), residual: between.h, state };
+  /** stream [B, T, D] -> stream after the block. */
+  forward(stream: Tensor, options: GsaLayerOptions): { stream: Tensor; state?: GsaLayerState } {
+    const before = this.attnNorm.forwardStream(stream);
+    const { y, state } = this.attn.forward(before.y, { ...options, residual: before.h });
+    const between = this.mlpNorm.forwardStream(y);
+    return { stream: this.mlp.forward(between.y, between.h), state };
   }
 }
 
 /** A block without states as a part that may be run again for its gradients. */
 function forwardPart(
   layer: GsaBlock,
-  { x, residual }: Stream,
+  stream: Tensor,
   cuSeqlens: Tensor | null,
-): Stream & { state?: undefined } {
-  const [after, between] = part([x, residual, cuSeqlens], ([x, residual, cuSeqlens]) => {
-    const next = layer.forward({ x: x!, residual: residual! }, { cuSeqlens });
-    return [next.x, next.residual!];
-  });
-  return { x: after!, residual: between! };
+): { stream: Tensor; state?: undefined } {
+  const [after] = part([stream, cuSeqlens], ([stream, cuSeqlens]) => [
+    layer.forward(stream!, { cuSeqlens }).stream,
+  ]);
+  return { stream: after! };
 }
 
 /** Embedding, blocks and final norm: token ids to hidden states. */
@@ -144,7 +137,7 @@ export class GsaBackbone extends Module {
     } = {},
   ): { hidden: Tensor; state: GsaLayerState[] } {
     return scope(() => {
-      let stream: Stream = { x: this.embeddings.forward(ids), residual: null };
+      let stream = this.embeddings.forward(ids);
       const state: GsaLayerState[] = [];
       this.layers.forEach((layer, i) => {
         const { cuSeqlens, outputState } = options;
@@ -154,12 +147,11 @@ export class GsaBackbone extends Module {
             : forwardPart(layer, stream, cuSeqlens ?? null),
         );
         // Freed layer by layer rather than at the end; what a backward pass needs the tape has kept.
-        for (const old of [stream.x, stream.residual])
-          if (old !== next.x && old !== next.residual) old?.dispose();
-        stream = next;
+        stream.dispose();
+        stream = next.stream;
         if (next.state) state.push(next.state);
       });
-      return { hidden: this.norm.forwardResidual(stream.x, stream.residual).y, state };
+      return { hidden: this.norm.forward(stream), state };
     });
   }
 }

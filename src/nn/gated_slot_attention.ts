@@ -45,6 +45,8 @@ export interface GsaLayerOptions {
   state?: GsaLayerState | null;
   /** Return the state after the last token. */
   outputState?: boolean;
+  /** [B, T, D], added to the result. */
+  residual?: Tensor | null;
 }
 
 /** Gated slot attention as a layer (Zhang et al. 2024, arXiv 2409.07146, section 3.3): q, k, v = silu of projections (after
@@ -74,16 +76,16 @@ export class GatedSlotAttention extends Module {
     this.layers.inputs.dispose();
   }
 
-  /** x [B, T, D] -> y [B, T, D].
+  /** x [B, T, D] -> y [B, T, D], `residual` [B, T, D] added.
    * @throws GsaError INVALID_ARGUMENT */
   forward(x: Tensor, options: GsaLayerOptions = {}): { y: Tensor; state?: GsaLayerState } {
     checkTensor('GatedSlotAttention', 'x', x, { ndim: 3 });
-    checkOptions(options, ['cuSeqlens', 'state', 'outputState'], 'GatedSlotAttention');
+    checkOptions(options, ['cuSeqlens', 'state', 'outputState', 'residual'], 'GatedSlotAttention');
     const { HQ, V } = this.heads;
     const { convs, gNorm, oProj } = this.layers;
     const [B, T] = x.shape as [number, number];
     const { conv, o, hk, hv } = convs ? this.#convolved(x, convs, options) : this.#joined(x, options);
-    const y = oProj.forward(gNorm.forward(reshape(o, [B, T, HQ * V])));
+    const y = oProj.forward(gNorm.forward(reshape(o, [B, T, HQ * V])), options.residual);
     if (!options.outputState) return { y };
     return { y, state: { hk: hk!, hv: hv!, conv } };
   }

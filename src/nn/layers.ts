@@ -39,11 +39,12 @@ export class Linear extends Module {
     return { weight: this.weight };
   }
 
-  /** x [..., in] -> [..., out]. @throws GsaError INVALID_ARGUMENT */
-  forward(x: Tensor): Tensor {
+  /** x [..., in] -> [..., out], `residual` [..., out] added. @throws GsaError INVALID_ARGUMENT */
+  forward(x: Tensor, residual?: Tensor | null): Tensor {
     const { weight, matmul } = this;
-    if (matmul !== 'dtype' && recording([x, weight])) return linearFloat8(x, [weight], weight, matmul);
-    return linear(x, weight);
+    if (matmul !== 'dtype' && recording([x, weight]))
+      return linearFloat8(x, [weight], weight, matmul, residual);
+    return linear(x, weight, null, residual);
   }
 }
 
@@ -147,11 +148,10 @@ export class RMSNorm extends Module {
     return rmsNorm(x, this.weight, this.#options);
   }
 
-  /** h = residual + x, and y = the norm of h, in one pass over memory. Without a residual, h is x itself.
-   * @throws GsaError INVALID_ARGUMENT */
-  forwardResidual(x: Tensor, residual: Tensor | null): { y: Tensor; h: Tensor } {
-    if (residual) return rmsNorm(x, this.weight, { ...this.#options, residual });
-    return { y: this.forward(x), h: x };
+  /** The norm y of the residual stream h, and h for what is added to it: the gradient that comes back through it meets
+   * that of y in one pass. @throws GsaError INVALID_ARGUMENT */
+  forwardStream(h: Tensor): { y: Tensor; h: Tensor } {
+    return rmsNorm(h, this.weight, { ...this.#options, stream: true });
   }
 }
 
@@ -198,9 +198,9 @@ export class GatedMlp extends Module {
     this.gateAndUp.dispose();
   }
 
-  /** x [..., D] -> [..., D]. @throws GsaError INVALID_ARGUMENT */
-  forward(x: Tensor): Tensor {
+  /** x [..., D] -> [..., D], `residual` [..., D] added. @throws GsaError INVALID_ARGUMENT */
+  forward(x: Tensor, residual?: Tensor | null): Tensor {
     const noteAbsMax = this.downProj.matmul !== 'dtype';
-    return this.downProj.forward(swigluHalves(this.gateAndUp.forward(x), { noteAbsMax }));
+    return this.downProj.forward(swigluHalves(this.gateAndUp.forward(x), { noteAbsMax }), residual);
   }
 }

@@ -5,6 +5,7 @@ import { record } from '../tensor/recorder.js';
 import { shapeText } from '../tensor/shape.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { absMaxBeside, checkTensor, emptyBeside, refuse, rowCount } from './check.js';
+import { checkResidual } from './matmul.js';
 
 /** An 8-bit copy of a matrix: x = q · scale. */
 interface Quantized {
@@ -33,17 +34,17 @@ function quantize(
   return { q, qt, scale };
 }
 
-/** c = a bᵀ + beta c, for a [M, K] and b [N, K]. */
+/** c = a bᵀ + beta c, or + addend, for a [M, K] and b [N, K]. */
 function product(
   a: Tensor,
   aScale: Tensor,
   b: Tensor,
   bScale: Tensor,
   c: Tensor,
-  options: { beta?: number; fast?: boolean } = {},
+  options: { beta?: number; fast?: boolean; addend?: Tensor | null } = {},
 ): void {
-  const { beta = 0, fast = false } = options;
-  exec('float8_matmul', { a, b, a_scale: aScale, b_scale: bScale }, { c }, { beta, fast: +fast });
+  const { beta = 0, fast = false, addend } = options;
+  exec('float8_matmul', { a, b, a_scale: aScale, b_scale: bScale, addend }, { c }, { beta, fast: +fast });
 }
 
 function checkRecipe(recipe: unknown): Float8Recipe {
@@ -63,7 +64,8 @@ function checkMultiple(name: string, extent: number): number {
 
 /** x Wᵀ like linear(), with all three products of it (forward, gradient of x, gradient of W) in 8-bit floats and float32
  * sums: x, W and the gradient that comes back are copied by their own largest magnitude, once each, as they are and
- * transposed. `outs` cuts the rows of W into weights that get a gradient each, as linearJoined() does it.
+ * transposed. `weights` are the rows of W that get a gradient each, as in linearJoined(). `residual`, as the result, is added
+ * as linear() does it.
  *
  * x [..., in], weight [out, in] -> [..., out] in the dtype of x. Forward sums may be of fewer bits than float32 (the tensor
  * cores' own), those of gradients are not.
@@ -74,6 +76,7 @@ export function linearFloat8(
   weights: readonly Tensor[],
   whole: Tensor,
   recipe: Float8Recipe,
+  residual?: Tensor | null,
 ): Tensor {
   const op = 'linearFloat8';
   const gradients: Float8 = checkRecipe(recipe) === 'fp8' ? 'float8_e4m3' : 'float8_e5m2';
@@ -97,14 +100,16 @@ export function linearFloat8(
   const rows = checkMultiple('the rows of x', rowCount(x.shape));
   const shape = x.shape;
   const y = emptyBeside(x, [...shape.slice(0, -1), total]);
+  const before = checkResidual(op, residual, y);
   using x2 = x.view([rows, width]);
   using y2 = y.view([rows, total]);
+  using addend = before?.view([rows, total]);
   const input = quantize(x2, 'float8_e4m3', { q: true, qt: true }, x.absMax);
   const map = quantize(whole, 'float8_e4m3', { q: true, qt: true }, null);
-  product(input.q!, input.scale, map.q!, map.scale, y2, { fast: true });
+  product(input.q!, input.scale, map.q!, map.scale, y2, { fast: true, addend });
   const saved = [input.qt!, input.scale, map.qt!, map.scale];
-  record(op, [x, ...weights], [y], saved, ([dy], [xt, xScale, wt, wScale], needs, into) => {
-    const wantsMaps = needs.slice(1).some(Boolean);
+  record(op, [x, ...weights, before], [y], saved, ([dy], [xt, xScale, wt, wScale], needs, into) => {
+    const wantsMaps = needs.slice(1, 1 + outs.length).some(Boolean);
     const dy2 = dy!.view([rows, total]);
     const back = quantize(dy2, gradients, { q: needs[0]!, qt: wantsMaps }, dy!.absMax);
     const dx = needs[0] ? emptyBeside(dy!, shape) : null;
@@ -119,7 +124,7 @@ export function linearFloat8(
       product(back.qt!.narrow(0, from, out), back.scale, xt!, xScale!, dw, { beta: there ? 1 : 0 });
       return dw;
     });
-    return [dx, ...grads];
+    return [dx, ...grads, needs[1 + outs.length] ? dy!.alias() : null];
   });
   for (const one of [input, map]) for (const tensor of [one.q, one.qt, one.scale]) tensor?.dispose();
   return y;

@@ -13,18 +13,26 @@ export interface MatmulOptions {
   bias?: Tensor | null;
 }
 
-/** Runs the product, with `beta` times what `into` holds added when that is given. Not recorded. */
+/** Runs the product, with `beta` times what `into` holds added when that is given, or with `addend`, which is as the
+ * result. Not recorded. */
 export function gemm(
   a: Tensor,
   b: Tensor,
-  options: { transA?: boolean; transB?: boolean; bias?: Tensor | null; into?: Tensor; beta?: number } = {},
+  options: {
+    transA?: boolean;
+    transB?: boolean;
+    bias?: Tensor | null;
+    addend?: Tensor | null;
+    into?: Tensor;
+    beta?: number;
+  } = {},
 ): Tensor {
-  const { transA = false, transB = false, bias, into, beta = 0 } = options;
+  const { transA = false, transB = false, bias, addend, into, beta = 0 } = options;
   const d = a.shape.length - 2;
   const rows = a.shape[d + (transA ? 1 : 0)]!;
   const columns = b.shape[d + (transB ? 0 : 1)]!;
   const c = into ?? emptyBeside(a, [...a.shape.slice(0, d), rows, columns]);
-  exec('matmul', { a, b, bias }, { c }, { trans_a: +transA, trans_b: +transB, alpha: 1, beta });
+  exec('matmul', { a, b, bias, addend }, { c }, { trans_a: +transA, trans_b: +transB, alpha: 1, beta });
   return c;
 }
 
@@ -82,9 +90,10 @@ function weightGradient(dy: Tensor, x: Tensor, into: Tensor | null | undefined):
   return into ? gemm(dy, x, { transA: true, into, beta: 1 }) : gemm(dy, x, { transA: true });
 }
 
-/** x Wᵀ (+ bias), for x [..., in], weight [out, in], bias [out] -> [..., out].
+/** x Wᵀ (+ bias) (+ residual), for x [..., in], weight [out, in], bias [out], residual [..., out] -> [..., out]. The sum is
+ * rounded once, and saves the pass over memory that would make it.
  * @throws GsaError INVALID_ARGUMENT */
-export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor {
+export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null, residual?: Tensor | null): Tensor {
   checkTensor('linear', 'weight', weight, { ndim: 2 });
   const [out, width] = weight.shape as [number, number];
   checkLinearInput('linear', x, weight);
@@ -96,10 +105,12 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor 
   const shape = x.shape;
   const rows = rowCount(shape);
   const y = emptyBeside(x, [...shape.slice(0, -1), out]);
+  const before = checkResidual('linear', residual, y);
   using x2 = x.view([rows, width]);
   using y2 = y.view([rows, out]);
-  gemm(x2, weight, { transB: true, bias: offset, into: y2 });
-  record('linear', [x, weight, offset], [y], [x, weight], ([dy], [x, w], needs, into) => {
+  using addend = before?.view([rows, out]);
+  gemm(x2, weight, { transB: true, bias: offset, addend, into: y2 });
+  record('linear', [x, weight, offset, before], [y], [x, weight], ([dy], [x, w], needs, into) => {
     const dy2 = dy!.view([rows, out]);
     const dx = needs[0] ? emptyBeside(dy!, shape) : null;
     if (dx) gemm(dy2, w!, { into: dx.view([rows, width]) });
@@ -107,9 +118,16 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor 
       dx,
       needs[1] ? weightGradient(dy2, x!.view([rows, width]), into[1]) : null,
       needs[2] ? columnSum(dy2) : null,
+      needs[3] ? dy!.alias() : null,
     ];
   });
   return y;
+}
+
+/** @throws GsaError INVALID_ARGUMENT */
+export function checkResidual(op: string, residual: Tensor | null | undefined, y: Tensor): Tensor | null {
+  const { shape, dtype, device } = y;
+  return checkOptional(op, 'residual', residual, { shape, dtype, device });
 }
 
 function checkLinearInput(op: string, x: Tensor, weight: Tensor): void {

@@ -24,28 +24,34 @@ export interface RmsNormOptions {
   noteAbsMax?: boolean;
 }
 
+/** Whether, and as what, the residual stream h is returned beside its norm: `residual`: h = x + residual, or `stream`: h is
+ * x. What is added to the stream afterwards takes it from here; the gradient that comes back through it meets that of y in
+ * one pass. */
+export type RmsNormStream = { residual: Tensor; stream?: false } | { residual?: null; stream: true };
+
 /** Root-mean-square normalisation over the last dimension (Zhang and Sennrich 2019): y = a / sqrt(mean(a²) + eps) *
- * weight, with a = h or silu(h). Given `residual`, h = x + residual is returned too: it is the new residual stream.
+ * weight, with a = h or silu(h). h is x, or given `residual` x + residual; it is returned where it is the residual stream.
  * x [..., D], weight float32 [D] or null for none.
  * @throws GsaError INVALID_ARGUMENT */
 export function rmsNorm(
   x: Tensor,
   weight: Tensor | null | undefined,
-  options: RmsNormOptions & { residual: Tensor },
+  options: RmsNormOptions & RmsNormStream,
 ): { y: Tensor; h: Tensor };
 export function rmsNorm(
   x: Tensor,
   weight: Tensor | null | undefined,
-  options?: RmsNormOptions & { residual?: null },
+  options?: RmsNormOptions & { residual?: null; stream?: false },
 ): Tensor;
 export function rmsNorm(
   x: Tensor,
   weight: Tensor | null | undefined,
-  options: RmsNormOptions & { residual?: Tensor | null } = {},
+  options: RmsNormOptions & { residual?: Tensor | null; stream?: boolean } = {},
 ): Tensor | { y: Tensor; h: Tensor } {
-  checkOptions(options, ['eps', 'silu', 'noteAbsMax', 'residual'], 'rmsNorm');
-  const { silu = false, noteAbsMax = false, residual } = options;
+  checkOptions(options, ['eps', 'silu', 'stream', 'noteAbsMax', 'residual'], 'rmsNorm');
+  const { silu = false, stream = false, noteAbsMax = false, residual } = options;
   checkFlag('rmsNorm', 'silu', silu);
+  checkFlag('rmsNorm', 'stream', stream);
   const eps = checkNumber('rmsNorm', 'eps', options.eps ?? 1e-6, 'a number above 0', (n) => n > 0);
   checkTensor('rmsNorm', 'x', x);
   if (x.shape.length < 1 || x.shape.at(-1) === 0)
@@ -56,11 +62,15 @@ export function rmsNorm(
     dtype: 'float32',
     device: x.device,
   });
-  if (residual != null) checkSame('rmsNorm', 'residual', residual, x);
+  if (residual != null) {
+    checkSame('rmsNorm', 'residual', residual, x);
+    if (stream) throw refuse('rmsNorm', 'residual or stream', 'options', 'both');
+  }
 
   const rows = rowCount(x.shape);
   const y = Tensor.emptyLike(x);
   const sum = residual == null ? null : Tensor.emptyLike(x);
+  const h = sum ?? (stream ? x.alias() : null);
   using rstd = emptyBeside(x, [rows], 'float32');
   const absmax = noteAbsMax ? absMaxBeside(y) : null;
   exec('rmsnorm_fwd', { x, residual, weight: scale }, { y, h: sum, rstd, absmax }, { eps, silu: +silu });
@@ -68,11 +78,11 @@ export function rmsNorm(
   record(
     'rmsNorm',
     [x, residual, scale],
-    sum ? [y, sum] : [y],
+    h ? [y, h] : [y],
     [sum ?? x, rstd, ...(scale ? [scale] : [])],
     ([dy, dh], [h, rstd, weight], needs) => {
       // The stream's own gradient may arrive without one through y, when only h was used.
-      if (!dy) return [dh!.alias(), dh!.alias(), weight ? Tensor.zerosLike(weight) : null];
+      if (!dy) return [dh!.alias(), needs[1] ? dh!.alias() : null, weight ? Tensor.zerosLike(weight) : null];
       const dx = Tensor.emptyLike(dy);
       const dweight = weight && needs[2] ? Tensor.emptyLike(weight) : null;
       const absmax = noteAbsMax ? absMaxBeside(dx) : null;
@@ -94,5 +104,5 @@ export function rmsNorm(
       },
     },
   );
-  return sum ? { y, h: sum } : y;
+  return h ? { y, h } : y;
 }

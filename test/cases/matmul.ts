@@ -29,19 +29,28 @@ function matmulCase(sizes: Sizes, seed: number): OpCase {
   };
 }
 
-function linearCase(shape: readonly number[], out: number, bias: boolean, seed: number): OpCase {
+function linearCase(
+  shape: readonly number[],
+  out: number,
+  { bias = false, residual = false }: { bias?: boolean; residual?: boolean },
+  seed: number,
+): OpCase {
   const K = shape.at(-1)!;
   const M = shape.slice(0, -1).reduce((n, e) => n * e, 1);
   return {
-    title: `linear x=[${shape}] out=${out}${bias ? ' bias' : ''}`,
+    title: `linear x=[${shape}] out=${out}${bias ? ' bias' : ''}${residual ? ' residual' : ''}`,
     seed,
     inputs: {
       x: { shape, draw: normal() },
       weight: { shape: [out, K], draw: normal(0.3) },
       ...(bias ? { bias: { shape: [out], draw: normal() } } : {}),
+      ...(residual ? { residual: { shape: [...shape.slice(0, -1), out], draw: normal() } } : {}),
     },
-    run: ({ x, weight, bias }) => [linear(x!, weight!, bias)],
-    reference: ({ x, weight, bias }) => [reference(x!, weight!, { M, K, N: out, transB: true }, bias)],
+    run: ({ x, weight, bias, residual }) => [linear(x!, weight!, bias, residual)],
+    reference: ({ x, weight, bias, residual }) => {
+      const y = reference(x!, weight!, { M, K, N: out, transB: true }, bias);
+      return [residual ? y.map((value, i) => value + residual[i]!) : y];
+    },
   };
 }
 
@@ -75,9 +84,12 @@ export const cases: CaseList = {
     matmulCase({ M: 1, K: 1, N: 1, bias: true }, 3),
     matmulCase({ M: 1, K: 33, N: 17, bias: true }, 4),
     matmulCase({ M: 17, K: 1, N: 9 }, 5),
-    linearCase([3, 4], 5, true, 6),
-    linearCase([2, 3, 9], 7, false, 7),
-    linearCase([6], 3, true, 8),
+    linearCase([3, 4], 5, { bias: true }, 6),
+    linearCase([2, 3, 9], 7, {}, 7),
+    linearCase([6], 3, { bias: true }, 8),
+    linearCase([2, 3, 9], 7, { residual: true }, 11),
+    linearCase([5, 16], 8, { bias: true, residual: true }, 12),
+    linearCase([4, 64], 33, { residual: true }, 13),
     joinedCase([2, 3, 9], [4, 2, 5], 9),
     joinedCase([4, 6], [7], 10),
   ],

@@ -6,13 +6,16 @@ interface Options {
   weight: boolean;
   residual: boolean;
   silu: boolean;
+  stream?: boolean;
   eps?: number;
 }
 
 function rmsNormCase(shape: readonly number[], options: Options): OpCase {
-  const { weight, residual, silu, eps = 1e-6 } = options;
+  const { weight, residual, silu, stream = false, eps = 1e-6 } = options;
   const D = shape.at(-1)!;
-  const marks = [weight && 'weight', residual && 'residual', silu && 'silu'].filter(Boolean).join(' ');
+  const marks = [weight && 'weight', residual && 'residual', silu && 'silu', stream && 'stream']
+    .filter(Boolean)
+    .join(' ');
   return {
     title: `rmsNorm [${shape}] eps=${eps} ${marks}`.trim(),
     seed: 20,
@@ -22,13 +25,13 @@ function rmsNormCase(shape: readonly number[], options: Options): OpCase {
       ...(residual ? { residual: { shape, draw: normal() } } : {}),
     },
     run: ({ x, weight, residual }) => {
-      if (!residual) return [rmsNorm(x!, weight, { eps, silu })];
-      const { y, h } = rmsNorm(x!, weight, { eps, silu, residual });
+      if (!residual && !stream) return [rmsNorm(x!, weight, { eps, silu })];
+      const { y, h } = rmsNorm(x!, weight, { eps, silu, ...(residual ? { residual } : { stream: true }) });
       return [y, h];
     },
     reference: ({ x, weight, residual }) => {
       const { y, h } = reference(x!, D, { weight, residual, eps, silu });
-      return residual ? [y, h] : [y];
+      return residual || stream ? [y, h] : [y];
     },
   };
 }
@@ -44,5 +47,7 @@ export const cases: CaseList = {
     rmsNormCase([33], { weight: true, residual: true, silu: false, eps: 1e-5 }),
     rmsNormCase([65, 16], { weight: true, residual: true, silu: false }),
     rmsNormCase([3, 16], { weight: true, residual: true, silu: true }),
+    rmsNormCase([5, 19], { weight: true, residual: false, silu: false, stream: true }),
+    rmsNormCase([3, 16], { weight: false, residual: false, silu: true, stream: true }),
   ],
 };

@@ -76,6 +76,7 @@ for (const device of testDevices()) {
       const calls: [string, (value: Tensor | null | undefined) => unknown][] = [
         ['bias', (b) => ops.matmul(x, x, { transB: true, bias: b })],
         ['bias', (b) => ops.linear(x, x, b)],
+        ['residual', (b) => ops.linear(x, x, null, b)],
         ['weight', (b) => ops.rmsNorm(x, b)],
         ['residual', (b) => ops.rmsNorm(x, null, { residual: b as Tensor })],
         ['state', (b) => ops.shortConv(f32(1, 2, 2), f32(2, 4), { state: b })],
@@ -106,6 +107,11 @@ for (const device of testDevices()) {
         [() => ops.linear(f32(), f32(4, 2)), /last dimension/],
         [() => ops.rmsNorm(x, f32(2)), /shape \[3\] for weight.*\[2\]/],
         [() => ops.rmsNorm(x, null, { residual: f32(3, 2) }), /shape \[2, 3\] for residual.*\[3, 2\]/],
+        [
+          () => ops.rmsNorm(x, null, { residual: x, stream: true } as never),
+          /residual or stream for options but received both/,
+        ],
+        [() => ops.linear(x, f32(4, 3), null, x), /shape \[2, 4\] for residual.*\[2, 3\]/],
         [() => ops.rmsNorm(f32(), null), /last dimension/],
         [() => ops.add(x, f32(3, 2)), /shape \[2, 3\] for b.*\[3, 2\]/],
         [() => ops.swiglu(x, f32(2, 4)), /\[2, 3\] for up/],

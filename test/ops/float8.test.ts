@@ -255,10 +255,14 @@ for (const { device: dev, dtype } of testPlaces())
             start += out;
             return weight;
           });
-          for (const tensor of [x, ...weights]) tensor.requiresGrad = true;
+          // What is added is added as it is, and so is its gradient.
+          const residual =
+            outs.length === 1 ? Tensor.randn([...rows, total], { ...options, seed: 4, std: 0.1 }) : null;
+          const inputs = [x, ...weights, ...(residual ? [residual] : [])];
+          for (const tensor of inputs) tensor.requiresGrad = true;
           const both = [
-            () => linearFloat8(x, weights, whole, recipe),
-            () => (outs.length === 1 ? linear(x, weights[0]!) : linearJoined(x, weights, whole)),
+            () => linearFloat8(x, weights, whole, recipe, residual),
+            () => (residual ? linear(x, weights[0]!, null, residual) : linearJoined(x, weights, whole)),
           ].map((body) => {
             using tape = new Tape();
             const y = tape.run(body);
@@ -268,7 +272,14 @@ for (const { device: dev, dtype } of testPlaces())
             const again = tape.run(body);
             tape.backward(again, dy);
             const grads = [x, ...weights].map((tensor) => tensor.grad!.toFloat32());
-            for (const tensor of [x, ...weights]) {
+            if (residual)
+              t.true(
+                relativeError(
+                  residual.grad!.toFloat32(),
+                  dy.toFloat32().map((v) => 2 * v),
+                ) < 1e-2,
+              );
+            for (const tensor of inputs) {
               tensor.grad!.dispose();
               tensor.grad = null;
             }

@@ -106,6 +106,7 @@ void float8_matmul(gsa_device&, const Args& args) {
   const float8::Product p = float8::read_product(args);
   expect_float32(p.c_dtype, "c");
   const std::vector<float> a = widened(p.a, p.m * p.k, p.a_format), b = widened(p.b, p.n * p.k, p.b_format);
+  if (p.addend) std::copy_n(static_cast<const float*>(p.addend), p.m * p.n, static_cast<float*>(p.c));
   Gemm g;
   g.trans_b = true;
   g.m = p.m;

@@ -149,6 +149,7 @@ void float8_quantize(gsa_device& device, const Args& args) {
 void float8_matmul(gsa_device& device, const Args& args) {
   const float8::Product p = float8::read_product(args);
   expect_aligned({p.a, p.b, p.c});
+  if (p.addend) expect_aligned({p.addend});
   if (p.k == 0 && p.m * p.n > 0)
     fail(GSA_UNSUPPORTED, "Expected at least 16 elements to sum over but received none");
   Gemm g;
@@ -160,6 +161,7 @@ void float8_matmul(gsa_device& device, const Args& args) {
   g.n = p.n;
   g.k = p.k;
   g.beta = p.beta;
+  g.addend = p.addend;
   g.a = p.a;
   g.b = p.b;
   g.c = p.c;

@@ -57,9 +57,10 @@ struct Product {
   const uint8_t* a;  // [m, k]
   const uint8_t* b;  // [n, k]
   const float *a_scale, *b_scale;
-  void* c;  // [m, n]; read only when beta is not 0
-  float beta;
-  bool fast;  // sums may be kept in fewer bits than float32 has
+  void* c;             // [m, n]; read only when beta is not 0 and there is no addend
+  const void* addend;  // as c, or NULL
+  float beta;          // of c, or 1 for an addend
+  bool fast;           // sums may be kept in fewer bits than float32 has
 };
 
 inline void expect_format(const gsa_tensor& t, const char* name) {
@@ -106,7 +107,7 @@ inline Quantize read_quantize(const Args& args) {
           read_one(args.out(2), "scale")};
 }
 
-// float8_matmul: a b a_scale b_scale -> c, beta fast
+// float8_matmul: a b a_scale b_scale addend? -> c, beta fast
 inline Product read_product(const Args& args) {
   const gsa_tensor &a = args.in(0), &b = args.in(1), &c = args.out(0);
   expect_format(a, "a");
@@ -123,6 +124,8 @@ inline Product read_product(const Args& args) {
          shape_text(a).c_str(), shape_text(b).c_str());
   expect_shape(c, {a.shape[0], b.shape[0]}, "c");
   expect_contiguous(c, "c");
+  const gsa_tensor* addend = args.in_optional(4);
+  if (addend) expect_addend(*addend, c, args.attr(0));
   return {a.shape[0],
           b.shape[0],
           a.shape[1],
@@ -134,7 +137,8 @@ inline Product read_product(const Args& args) {
           read_one(args.in(2), "a_scale"),
           read_one(args.in(3), "b_scale"),
           c.data,
-          static_cast<float>(args.attr(0)),
+          data_or_null<const void>(addend),
+          addend ? 1.0f : static_cast<float>(args.attr(0)),
           args.attr(1) != 0};
 }
 

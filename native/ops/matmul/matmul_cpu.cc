@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "../../cpu/gemm.h"
 #include "../../cpu/parallel.h"
 #include "params.h"
@@ -27,6 +29,16 @@ Gemm one(const product::Matmul& p, int64_t i) {
   return g;
 }
 
+// The addend where the product is added to it.
+void start_from_addend(const product::Matmul& p) {
+  parallel_for(p.batch * p.m, kBiasGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t at = row / p.m * p.stride_c + row % p.m * p.ldc;
+      std::copy_n(static_cast<const float*>(p.addend) + at, p.n, static_cast<float*>(p.c) + at);
+    }
+  });
+}
+
 void add_bias(const product::Matmul& p) {
   const float* bias = static_cast<const float*>(p.bias);
   parallel_for(p.batch * p.m, kBiasGrain, [&](int64_t begin, int64_t end) {
@@ -44,6 +56,7 @@ void matmul(gsa_device&, const Args& args) {
   if (p.dtype != GSA_FLOAT32)
     fail(GSA_UNSUPPORTED, "Expected float32 matrices on the CPU but received %s; convert them first",
          dtype_name(p.dtype));
+  if (p.addend) start_from_addend(p);
   if (p.m * p.n * p.k < kSmallProduct) {
     parallel_for(p.batch, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) sgemm_serial(one(p, i));

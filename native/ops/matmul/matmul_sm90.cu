@@ -9,16 +9,16 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// c = beta c (+ bias): the product when there is nothing to sum (k = 0).
+// c = beta old (+ bias), old being c or what is added: the product when there is nothing to sum (k = 0).
 template <typename T, typename B>
-__global__ void empty_product_kernel(T* c, const B* bias, int64_t m, int64_t n, int64_t ldc, int64_t stride_c,
-                                     int64_t count, float beta) {
+__global__ void empty_product_kernel(T* c, const T* old, const B* bias, int64_t m, int64_t n, int64_t ldc,
+                                     int64_t stride_c, int64_t count, float beta) {
   for (int64_t i = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x; i < count;
        i += static_cast<int64_t>(gridDim.x) * kThreads) {
     const int64_t row = i / n, column = i % n;
-    T& out = c[row / m * stride_c + row % m * ldc + column];
-    const float old = beta == 0.0f ? 0.0f : beta * to_float(out);
-    out = from_float<T>(old + (bias ? to_float(bias[column]) : 0.0f));
+    const int64_t at = row / m * stride_c + row % m * ldc + column;
+    const float before = beta == 0.0f ? 0.0f : beta * to_float(old[at]);
+    c[at] = from_float<T>(before + (bias ? to_float(bias[column]) : 0.0f));
   }
 }
 
@@ -29,7 +29,8 @@ void empty_product(gsa_device& device, const product::Matmul& p) {
       using T = decltype(c_type);
       using B = decltype(bias_type);
       empty_product_kernel<T, B><<<grid_for(device, count, kThreads), kThreads, 0, device.stream>>>(
-          static_cast<T*>(p.c), static_cast<const B*>(p.bias), p.m, p.n, p.ldc, p.stride_c, count, p.beta);
+          static_cast<T*>(p.c), static_cast<const T*>(p.addend ? p.addend : p.c),
+          static_cast<const B*>(p.bias), p.m, p.n, p.ldc, p.stride_c, count, p.beta);
     });
   });
 }
@@ -64,6 +65,7 @@ void matmul(gsa_device& device, const Args& args) {
   g.ldc = p.ldc;
   g.stride_c = p.stride_c;
   g.bias = p.bias;
+  g.addend = p.addend;
   gemm(device, g);
 }
 

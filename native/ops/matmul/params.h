@@ -1,5 +1,5 @@
 // Arguments of matmul, shared by every backend: c = alpha op(a) op(b) + beta c (+ bias on every row), where
-// op(x) is x or the transpose of its last two dimensions.
+// op(x) is x or the transpose of its last two dimensions. An addend takes the place of beta c.
 #pragma once
 
 #include <cstdint>
@@ -16,11 +16,12 @@ struct Matmul {
   const void* a;          // [batch, m, k], transposed [batch, k, m]; last dimension contiguous
   const void* b;          // [batch, k, n], transposed [batch, n, k]; or one matrix for the whole batch
   const void* bias;       // [n] or NULL
-  void* c;                // [batch, m, n]; read only when beta is not 0
+  const void* addend;     // as c, of its dtype and row strides, or NULL
+  void* c;                // [batch, m, n]; read only when beta is not 0 and there is no addend
   int64_t lda, ldb, ldc;  // row strides of the stored matrices
   int64_t stride_a, stride_b, stride_c;  // from one matrix of the batch to the next; 0: one for all
   bool trans_a, trans_b;
-  float alpha, beta;
+  float alpha, beta;  // beta: of c, or 1 for an addend
 };
 
 struct Matrix {
@@ -46,7 +47,7 @@ inline Matrix read_matrix(const gsa_tensor& t, const char* name) {
 
 inline Matmul read_matmul(const Args& args) {
   const gsa_tensor &a = args.in(0), &b = args.in(1), &c = args.out(0);
-  const gsa_tensor* bias = args.in_optional(2);
+  const gsa_tensor *bias = args.in_optional(2), *addend = args.in_optional(3);
   expect_floating(a, "a");
   expect_dtype(b, a.dtype, "b");
   if (c.dtype != GSA_FLOAT32) expect_dtype(c, a.dtype, "c");
@@ -67,6 +68,7 @@ inline Matmul read_matmul(const Args& args) {
     expect_shape(c, {m, n}, "c");
   const Matrix mc = read_matrix(c, "c");
   if (bias) expect_dense(*bias, a.dtype, {n}, "bias");
+  if (addend) expect_addend(*addend, c, args.attr(3));
   Matmul p{ma.batch,
            m,
            n,
@@ -76,6 +78,7 @@ inline Matmul read_matmul(const Args& args) {
            a.data,
            b.data,
            bias ? bias->data : nullptr,
+           addend ? addend->data : nullptr,
            c.data,
            ma.ld,
            mb.ld,
@@ -86,7 +89,7 @@ inline Matmul read_matmul(const Args& args) {
            trans_a,
            trans_b,
            static_cast<float>(args.attr(2)),
-           static_cast<float>(args.attr(3))};
+           addend ? 1.0f : static_cast<float>(args.attr(3))};
   // Matrices that follow each other without a gap, times one matrix, are one tall matrix times it.
   if (!trans_a && p.batch > 1 && b.ndim == 2 && ma.stride == ma.rows * ma.ld &&
       mc.stride == mc.rows * mc.ld) {
