@@ -17,7 +17,7 @@ export { gsaInputs, type GsaInputShape } from './gsa_inputs.js';
 export { gsaLayer, type GsaLayerArgs } from './gsa_layer.js';
 export { linear, linearJoined, matmul, type MatmulOptions } from './matmul.js';
 export { argmax, sum } from './reduce.js';
-export { rmsNorm, type RmsNormOptions } from './rmsnorm.js';
+export { rmsNorm, type RmsNormOptions, type RmsNormStream } from './rmsnorm.js';
 export { rotary, type RotaryOptions } from './rotary.js';
 export { shortConv, type ShortConvOptions } from './short_conv.js';
 export { narrow, reshape } from './view.js';
