@@ -118,7 +118,6 @@ inline void expect_same_shape(const gsa_tensor& t, const gsa_tensor& like, const
          shape_text(t).c_str());
 }
 
-// dtype, shape and contiguity in one: what almost every op asks of almost every tensor.
 // What is added to a product as it is stored: laid out as the result is.
 inline void expect_addend(const gsa_tensor& t, const gsa_tensor& c, double beta) {
   expect_dtype(t, c.dtype, "addend");
@@ -129,6 +128,7 @@ inline void expect_addend(const gsa_tensor& t, const gsa_tensor& c, double beta)
   if (beta != 0) fail(GSA_INVALID_ARGUMENT, "Expected 0 for beta beside an addend but received %g", beta);
 }
 
+// dtype, shape and contiguity in one: what almost every op asks of almost every tensor.
 inline void expect_dense(const gsa_tensor& t, int32_t dtype, std::initializer_list<int64_t> shape,
                          const char* name) {
   expect_dtype(t, dtype, name);

@@ -8,8 +8,7 @@
 
 namespace gsa::cuda {
 
-// C[m,n] = alpha * op(A) op(B) + beta * C (+ bias per column), for each of `batch` matrices; an addend, laid
-// out as C, is read in its place. ld: row stride
+// C[m,n] = alpha * op(A) op(B) + beta * C (+ bias per column), for each of `batch` matrices. ld: row stride
 // of the stored matrix; stride: elements from one matrix of the batch to the next (0: the same for all).
 struct Gemm {
   int32_t dtype = GSA_FLOAT32;  // of A, B and bias
@@ -23,8 +22,8 @@ struct Gemm {
   int64_t ldb = 0, stride_b = 0;
   void* c = nullptr;
   int64_t ldc = 0, stride_c = 0;
-  const void* addend = nullptr;
-  const void* bias = nullptr;  // [n]
+  const void* addend = nullptr;  // laid out as C, times beta instead of what C holds
+  const void* bias = nullptr;    // [n]
   // 8-bit floats: the formats of A and B may differ, each has a factor in device memory, and B has to be
   // transposed and A not, all extents multiples of 16. fast_sums: the tensor cores' own sums, of fewer bits
   // than float32, are not moved into float32 every so often.

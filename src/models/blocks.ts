@@ -85,7 +85,10 @@ export class GsaBlock extends Module {
   }
 
   /** stream [B, T, D] -> stream after the block. */
-  forward(stream: Tensor, options: GsaLayerOptions): { stream: Tensor; state?: GsaLayerState } {
+  forward(
+    stream: Tensor,
+    options: Omit<GsaLayerOptions, 'residual'>,
+  ): { stream: Tensor; state?: GsaLayerState } {
     const before = this.attnNorm.forwardStream(stream);
     const { y, state } = this.attn.forward(before.y, { ...options, residual: before.h });
     const between = this.mlpNorm.forwardStream(y);

@@ -10,7 +10,7 @@ namespace gsa::sm90 {
 enum class SlotPart { both, starts, ends };
 
 // One slot role does the blocks of 16 rows of a step one after the other while the others wait, most of all
-// at narrow widths, which have several. So there are two, but where _out_ is what the others wait for (dv of
+// at narrow widths, which have several. So there are two, but where _in_ is what the others wait for (dv of
 // four blocks), in the direction of time with 128 slots, and in the layer form of four blocks, where the
 // fourth role makes silu of the rows and nothing else; at its other widths the first slot role does that
 // (sweep_activate_sm90.cuh). `kHalves`: of the slots, in one cluster.
